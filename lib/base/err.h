@@ -31,7 +31,8 @@
 	X(E_CLOSED, "connection closed")                                       \
 	X(E_SHUTDOWN, "shutting down")                                         \
 	X(E_NOT_FOUND, "no such thing")                                        \
-	X(E_STALE, "overtaken by another change")
+	X(E_STALE, "overtaken by another change")                              \
+	X(E_USAGE, "wrong usage")
 
 enum err_code {
 	ERR_FIRST = 10000,
