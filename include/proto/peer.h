@@ -2,15 +2,39 @@
  * The peer protocol: gateway to primary, primary to replica, node to node.
  * docs/protocol/peer.md
  *
- * Requests go from the side that dialled to the side that accepted. Bodies grow at
- * the tail: a missing tail reads as zero. Little-endian, no padding.
+ * Frames and HELLO are those of frame.h, with FRAME_MAGIC_PEER. Requests go from the
+ * side that dialled to the side that accepted; two nodes that need both directions dial
+ * each other. Every loop of a sheep dials the loop of the other that owns the placement
+ * group, so that no request changes threads. Bodies grow at the tail: a missing tail
+ * reads as zero. Little-endian, no padding. Frames of one link arrive in the order in
+ * which they were sent. Payloads are data first, then checksums: so data lands aligned.
+ *
+ * Versions N and N-1 run mixed. A new version is a row below with one sentence; a new
+ * op names it in its row of the op table (`since`).
  */
 #ifndef PROTO_PEER_H
 #define PROTO_PEER_H
 
-#include "include/proto/endian.h"
+#include "include/proto/frame.h"
 
-/* Numbers are for ever; 0 is HELLO, which lib/wire handles. */
+/* X(number, what is new) */
+#define PEER_VERSION_LIST(X) X(1, "the first version")
+
+#define PEER_VERSION_MIN 1u
+#define PEER_VERSION_MAX 1u
+
+/* Bits of `features` in HELLO: none so far. */
+#define PEER_FEATURES 0ull
+
+/* What a link is for. A class has its own links, so that one never waits behind another. */
+enum peer_class {
+	PEER_CLASS_CONTROL = 0, /* beacons, questions about state; open to nodes that join */
+	PEER_CLASS_CLIENT = 1,	/* gateway to primary */
+	PEER_CLASS_PEER = 2,	/* primary to replica, recovery, takeover */
+	PEER_CLASS_COUNT
+};
+
+/* Numbers are for ever; 0 (HELLO) and 0xffff (PING) are frame.h's. */
 enum peer_op {
 	/* gateway to primary */
 	PEER_OP_READ = 1,

@@ -34,7 +34,13 @@
 	X(STALE_SESSION, 22, "the session has ended")                                              \
 	X(LOST_WRITES, 23, "acknowledged writes were lost in a power failure")                     \
 	X(NO_QUORUM, 24, "no quorum")                                                              \
-	X(STALE_GENERATION, 25, "the volume is owned by another gateway")
+	X(STALE_GENERATION, 25, "the volume is owned by another gateway")                          \
+	X(STORE_FAILED, 26, "the store has stopped after an I/O error")                            \
+	X(CORRUPT, 27, "corrupt data")                                                             \
+	X(STALE, 28, "overtaken by another change")                                                \
+	X(TRY_AGAIN, 29, "cannot be served now, try again")                                        \
+	X(TOO_LARGE, 30, "too large")                                                              \
+	X(RANGE, 31, "out of range")
 
 enum proto_status {
 #define PROTO_STATUS_ENUM(name, number, text) PROTO_STATUS_##name = (number),
