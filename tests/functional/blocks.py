@@ -3,7 +3,8 @@
 
 blocks.py write STATE STOP EXPORT SOCKET...   random 4 KiB writes, many in flight, until the file
 	STOP exists; on a lost connection it goes on with the next SOCKET, sending again what was
-	not answered. Then saves to STATE what each block may hold.
+	not answered. How many were acknowledged is in STATE.progress. At the end
+	it saves to STATE what each block may hold.
 blocks.py check STATE EXPORT SOCKET...        reads all blocks through every SOCKET: each must hold
 	its last acknowledged write or one sent after it, and the same through all of them.
 
@@ -27,6 +28,7 @@ flush_every = int(os.environ.get("FLUSH_EVERY", "0"))
 rate = float(os.environ.get("RATE", "0"))
 count = int(os.environ.get("COUNT", "0"))
 seed = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
+progress = sys.argv[2] + ".progress"
 deadline_s = int(os.environ.get("DEADLINE", "120"))
 
 
@@ -75,6 +77,10 @@ class Writer:
             self.maybe[block] = [s for s in self.maybe[block] if s > sequence]
             self.flying.pop(block, None)
             self.done_count += 1
+            if self.done_count % 100 == 0:
+                with open(progress + ".new", "w") as out:
+                    out.write(f"{self.done_count}\n")
+                os.rename(progress + ".new", progress)
             return 1
 
         self.handle.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(content(block, sequence))),

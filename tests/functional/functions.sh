@@ -176,3 +176,8 @@ expect_same() {
 		[ "$got" = "$want" ] || fail "'$1' differs through sheep $i"
 	done
 }
+
+# has_written COUNT: the writer of blocks.py with $work/state has so many acknowledged.
+has_written() {
+	[ "$(cat "$work/state.progress" 2>/dev/null || echo 0)" -ge "$1" ]
+}

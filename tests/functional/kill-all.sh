@@ -9,12 +9,12 @@ start_cluster 3
 rounds=$(rounds 10)
 for ((round = 1; round <= rounds; round++)); do
 	collie 1 vdi create "disk$round" 16M
-	rm -f "$work/stop"
+	rm -f "$work/stop" "$work/state.progress"
 	DEADLINE=$((60 * patience)) $blocks write "$work/state" "$work/stop" "disk$round" \
 		"$work/nbd$((round % 3 + 1))" >"$work/writer.out" 2>&1 &
 	writer=$!
 	background=($writer)
-	wait_until 20 eval "[ \$(collie 1 --json vdi info disk$round | jq .used) -gt 4000000 ]"
+	wait_until 20 has_written 1000
 	kill -KILL "${sheep_pid[1]}" "${sheep_pid[2]}" "${sheep_pid[3]}"
 	for i in 1 2 3; do wait_gone $i; done
 	for i in 1 2 3; do start_sheep $i; done

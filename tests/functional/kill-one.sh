@@ -14,7 +14,7 @@ for ((round = 1; round <= rounds; round++)); do
 	victim=$(((round - 1) % 3 + 1))
 	other=$((victim % 3 + 1))
 	third=$((other % 3 + 1))
-	rm -f "$work/stop"
+	rm -f "$work/stop" "$work/state.progress"
 	fio --name=verified --ioengine=nbd --uri="$(uri $other disk)" --rw=randwrite --bs=4k \
 		--iodepth=16 --size=64M --verify=crc32c --verify_fatal=1 --do_verify=1 \
 		--rate_iops=4000 --randseed=$round --output="$work/fio.out" &
@@ -23,13 +23,11 @@ for ((round = 1; round <= rounds; round++)); do
 		"$work/nbd$third" >"$work/writer.out" 2>&1 &
 	writer=$!
 	background=($fio $writer)
-	# Kill when I/O really runs.
-	wait_until 20 eval "[ \$(collie $other --json vdi info other | jq .used) -gt 200000 ]"
+	# Kill when I/O really runs; away until others have written what it will miss.
+	wait_until 20 has_written 500
 	kill_sheep $victim
-	# Away until others have written something that it will miss.
-	before=$(collie $other --json vdi info disk | jq .used)
-	wait_until 20 eval "[ \$(collie $other --json vdi info disk | jq .used) -gt $((before + 2000000)) ] ||
-		! kill -0 $fio"
+	before=$(cat "$work/state.progress")
+	wait_until 20 has_written $((before + 2000))
 	start_sheep $victim
 	wait_until 30 sheep_is_up $victim
 	touch "$work/stop"

@@ -14,7 +14,7 @@ wait_healthy 3
 moved() { # bytes that all sheep have pushed since they started
 	local i sum=0
 	for i in "${!sheep_pid[@]}"; do
-		sum=$((sum + $(collie "$i" --json recovery info | jq .bytes_pushed)))
+		sum=$((sum + $(collie "$i" --json recovery info | jq .bytes_moved)))
 	done
 	echo $sum
 }
