@@ -30,7 +30,8 @@
 enum peer_class {
 	PEER_CLASS_CONTROL = 0, /* beacons, questions about state; open to nodes that join */
 	PEER_CLASS_CLIENT = 1,	/* gateway to primary */
-	PEER_CLASS_PEER = 2,	/* primary to replica, recovery, takeover */
+	PEER_CLASS_PEER = 2,	/* primary to replica, takeover: in the order of the PG */
+	PEER_CLASS_BULK = 3,	/* recovery: lists, sums, pushes */
 	PEER_CLASS_COUNT
 };
 
@@ -40,6 +41,19 @@ enum peer_op {
 	PEER_OP_READ = 1,
 	PEER_OP_WRITE = 2, /* data, zero or trim: see kind */
 	PEER_OP_SYNC = 3,  /* gateway to every member's node: FLUSH */
+	/* primary to member, class PEER */
+	PEER_OP_APPEND = 16,	/* an entry */
+	PEER_OP_COMMIT = 17,	/* commit points, when no entry carries them; one-way */
+	PEER_OP_COLLECT = 18,	/* a new primary asks for the tail */
+	PEER_OP_REQUESTS = 19,	/* what was executed, in place of what the member remembers */
+	PEER_OP_JOIN = 20,	/* to a joining or marked member: the stream begins */
+	PEER_OP_SEAL = 21,	/* to the same, when nothing is missing: sync, and compare digests */
+	PEER_OP_CONFIRM = 22,	/* to the old primary's node: it has applied its end */
+	/* primary to member, class BULK */
+	PEER_OP_LIST = 32,  /* objects and their versions */
+	PEER_OP_SUMS = 33,  /* states and checksums of the blocks of one object */
+	PEER_OP_PUSH = 34,  /* blocks of an object, outside the order */
+	PEER_OP_FETCH = 35, /* blocks of an object that is missing at the primary */
 };
 
 /* ---- gateway to primary ---- */
@@ -86,7 +100,10 @@ enum peer_write_kind {
 	PEER_WRITE_TRIM = 2, /* as ZERO, but parts of blocks may keep their content */
 };
 
-/* PEER_OP_WRITE. Payload: the data, `length` bytes (PEER_WRITE_DATA only). */
+/*
+ * PEER_OP_WRITE. Payload: the data, `length` bytes (PEER_WRITE_DATA only), then the layers
+ * below the top, le64 each, top first: what a write of part of a block is completed from.
+ */
 struct peer_write {
 	le64 epoch;
 	le64 map_index;
@@ -135,5 +152,338 @@ struct peer_sync_row {
 	le32 store; /* id of the member, from the map */
 };
 WIRE_SIZE(struct peer_sync_row, 16);
+
+/* ---- primary to member ----
+ *
+ * Every message names the PG, the member (a store of the receiving node) and the sender's epoch.
+ * A member answers STALE_EPOCH to an older one than its own; a later one waits until its own
+ * map is there. Then the sender's node must have the primary's store, else NOT_PRIMARY.
+ */
+
+/* A run of blocks that are to be in one state. */
+struct peer_run {
+	le16 block;
+	le16 count; /* > 0; runs ascend and do not overlap */
+	le16 state; /* as `enum block_state` of the store: 0 absent, 1 data, 2 zero */
+	le16 reserved;
+};
+WIRE_SIZE(struct peer_run, 8);
+
+/*
+ * What an APPEND or PUSH changes: `run_count` runs, then a CRC32C (le32, unseeded) for each block
+ * of their data runs: `block_count` of them. They lie in the body if they fit there, else at
+ * the end of the payload, behind the data. `meta_crc` is of these bytes.
+ */
+#define PEER_META_INLINE 56u
+
+enum peer_entry_flags {
+	PEER_ENTRY_SYNC = 1u << 0,   /* acknowledge when it is on stable storage */
+	PEER_ENTRY_DELETE = 1u << 1, /* the object is absent afterwards */
+	PEER_ENTRY_ANY = 1u << 2,    /* settle: whatever version the object has */
+	PEER_ENTRY_REPLACE = 1u << 3, /* blocks outside the runs become absent */
+	PEER_ENTRY_FIRST = 1u << 4,  /* PUSH: the object is missing from here on */
+	PEER_ENTRY_LAST = 1u << 5,   /* PUSH: it is complete now, at the version named */
+};
+
+/*
+ * PEER_OP_APPEND, class PEER. Entries of one reign ascend by n; `after` is the n of the entry sent to
+ * this member before (0: none), so that numbers that were not sent do not look like a gap. A
+ * member that has the entry answers as if it had come now.
+ */
+struct peer_append {
+	le64 epoch;    /* the sender's, now */
+	le64 reign;    /* with n: the version */
+	le64 n;
+	le64 after;
+	le64 commit_n; /* everything of this reign up to here is committed; 0: nothing is known */
+	le64 previous_reign; /* the version that the object had before; zero: it was absent */
+	le64 previous_n;
+	le64 layer;
+	le64 family;
+	le64 session; /* of the request; 0: none */
+	le64 number;
+	le64 lowest;
+	le64 generation; /* of the volume */
+	le32 pg;
+	le32 store;
+	le32 index;
+	le16 run_count;
+	le16 block_count;
+	le32 flags; /* enum peer_entry_flags */
+	le32 meta_crc;
+	uint8_t meta[PEER_META_INLINE];
+};
+WIRE_SIZE(struct peer_append, 184);
+WIRE_OFFSET(struct peer_append, pg, 104);
+WIRE_OFFSET(struct peer_append, meta, 128);
+
+enum peer_append_reply_flags {
+	/* A joining member could not apply it: the object is missing there now. */
+	PEER_APPEND_MISSING = 1u << 0,
+};
+
+struct peer_append_reply {
+	le64 epoch;
+	le64 applied_n; /* the member has everything of this reign up to here in its log */
+	le64 credit;	/* bytes that its shard can still take */
+	le32 flags;	/* enum peer_append_reply_flags */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_append_reply, 32);
+
+/* PEER_OP_COMMIT. Payload: rows. Nobody answers; what comes too late or too early is ignored. */
+struct peer_commit {
+	le32 row_count;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_commit, 8);
+
+struct peer_commit_row {
+	le64 epoch;
+	le64 reign;
+	le64 commit_n;
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_commit_row, 32);
+
+/*
+ * PEER_OP_COLLECT: the member refuses older epochs from now on and expects entry 1 of `reign`. Reply
+ * payload: rows, oldest first.
+ */
+struct peer_collect {
+	le64 epoch;
+	le64 reign;
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_collect, 24);
+
+struct peer_collect_reply {
+	le64 epoch;
+	le64 last_reign; /* version of the member's newest entry */
+	le64 last_n;
+	le64 commit_reign; /* the commit point it knows */
+	le64 commit_n;
+	le64 credit;
+	le32 row_count;
+	le32 missing; /* objects */
+};
+WIRE_SIZE(struct peer_collect_reply, 56);
+
+struct peer_tail_run {
+	le16 block;
+	le16 count;
+};
+
+#define PEER_TAIL_RUNS 4u
+
+struct peer_tail_row {
+	le64 reign;
+	le64 n;
+	le64 layer;
+	le64 family;
+	le32 index;
+	le32 run_count; /* 0: the whole object */
+	struct peer_tail_run runs[PEER_TAIL_RUNS];
+};
+WIRE_SIZE(struct peer_tail_row, 56);
+
+#define PEER_TAIL_ROWS_MAX 65536u
+
+enum peer_requests_flags {
+	PEER_REQUESTS_LAST = 1u << 0, /* the table is complete: it replaces the member's */
+};
+
+/*
+ * PEER_OP_REQUESTS, in the order of the entries: the requests that were executed up to entry
+ * `n` (0: before the reign). Payload: rows; a table may come in several pieces, by `first`.
+ */
+struct peer_requests {
+	le64 epoch;
+	le64 reign;
+	le64 n;
+	le32 pg;
+	le32 store;
+	le32 first; /* rows in the pieces before */
+	le32 row_count;
+	le32 flags; /* enum peer_requests_flags */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_requests, 48);
+
+struct peer_request_row {
+	le64 session;
+	le64 number;
+	le64 reign;
+	le64 n;
+};
+WIRE_SIZE(struct peer_request_row, 32);
+
+#define PEER_REQUEST_ROWS_MAX 32768u /* of one message */
+
+/* The reply to JOIN, REQUESTS, CONFIRM and PUSH. */
+struct peer_ack {
+	le64 epoch;
+	le64 credit;
+};
+WIRE_SIZE(struct peer_ack, 16);
+
+/*
+ * PEER_OP_JOIN: the member's stream begins; the next entry has `after` = n. A second one, for
+ * the same or another join, begins anew.
+ */
+struct peer_join {
+	le64 epoch;
+	le64 reign;
+	le64 n;
+	le64 join;	  /* log index of the PG_JOIN; 0: a marked member */
+	le64 incarnation; /* of the member's store, as the map has it */
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_join, 48);
+
+/*
+ * PEER_OP_SEAL, in the order of the entries: everything up to n was sent or pushed. The member syncs,
+ * answers with its digest at n, and acknowledges only what is synced until a message
+ * comes with a later epoch or PEER_OP_JOIN. Digest: see docs/protocol/peer.md.
+ */
+struct peer_seal {
+	le64 epoch;
+	le64 reign;
+	le64 n;
+	le64 after;
+	le64 join;
+	le64 map_index; /* the member judges which layers exist by this map or a later one */
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_seal, 56);
+
+struct peer_seal_reply {
+	le64 epoch;
+	le64 digest;
+	le64 objects;
+	le64 missing;
+};
+WIRE_SIZE(struct peer_seal_reply, 32);
+
+/* PEER_OP_CONFIRM: answered when the receiver has applied the log up to `epoch`. */
+struct peer_confirm {
+	le64 epoch;
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_confirm, 16);
+
+enum peer_object_flags {
+	PEER_OBJECT_EXISTS = 1u << 0,
+	PEER_OBJECT_MISSING = 1u << 1, /* its content is not to be trusted */
+};
+
+/* PEER_OP_LIST: the objects above (after_layer, after_index) in key order. Reply payload: rows. */
+struct peer_list {
+	le64 epoch;
+	le64 after_layer;
+	le32 after_index;
+	le32 has_after; /* 0: from the very first */
+	le32 pg;
+	le32 store;
+	le32 rows_max;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_list, 40);
+
+struct peer_list_reply {
+	le64 epoch;
+	le32 row_count;
+	le32 is_end; /* 1: there are no more */
+};
+WIRE_SIZE(struct peer_list_reply, 16);
+
+struct peer_list_row {
+	le64 layer;
+	le64 family;
+	le64 reign;
+	le64 n;
+	le32 index;
+	le32 flags; /* enum peer_object_flags */
+};
+WIRE_SIZE(struct peer_list_row, 40);
+
+#define PEER_LIST_ROWS_MAX 8192u
+
+/*
+ * PEER_OP_SUMS. Reply payload: the states of blocks 0 to block_count - 1, a byte each, padded with
+ * zeroes to a multiple of 4; then their CRC32Cs, le32 each. The blocks above are absent.
+ */
+struct peer_sums {
+	le64 epoch;
+	le64 layer;
+	le64 family;
+	le32 index;
+	le32 pg;
+	le32 store;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_sums, 40);
+
+struct peer_sums_reply {
+	le64 epoch;
+	le64 reign; /* version of the object */
+	le64 n;
+	le32 flags; /* enum peer_object_flags */
+	le32 block_count;
+};
+WIRE_SIZE(struct peer_sums_reply, 32);
+
+/*
+ * PEER_OP_PUSH: blocks of one object to a joining or marked member, or a heal of a member in
+ * sync (at equal version). FIRST and LAST may come together; DELETE with both and without runs.
+ */
+struct peer_push {
+	le64 epoch;
+	le64 join; /* log index of the PG_JOIN; 0: a marked member, or a heal */
+	le64 reign; /* version of the whole object, as it is after LAST */
+	le64 n;
+	le64 layer;
+	le64 family;
+	le32 index;
+	le32 pg;
+	le32 store;
+	le16 run_count;
+	le16 block_count;
+	le32 flags; /* enum peer_entry_flags */
+	le32 meta_crc;
+	uint8_t meta[PEER_META_INLINE];
+};
+WIRE_SIZE(struct peer_push, 128);
+WIRE_OFFSET(struct peer_push, meta, 72);
+
+/* PEER_OP_FETCH. Reply payload: the content of the blocks, zeroes where there is no data. */
+struct peer_fetch {
+	le64 epoch;
+	le64 layer;
+	le64 family;
+	le64 reign; /* the version that the object must have, else VERSION */
+	le64 n;
+	le32 index;
+	le32 block;
+	le32 count; /* PEER_FETCH_BLOCKS_MAX at most */
+	le32 pg;
+	le32 store;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_fetch, 64);
+
+#define PEER_FETCH_BLOCKS_MAX 256u
+
+struct peer_fetch_reply {
+	le64 epoch;
+	le64 reign;
+	le64 n;
+};
+WIRE_SIZE(struct peer_fetch_reply, 24);
 
 #endif

@@ -1,9 +1,12 @@
 /*
  * Placement groups: replication, takeover, recovery. docs/internals/pg.md
  *
- * A pg_set holds every PG of this node whose home is one loop, over all of the node's
- * stores. It is called on that loop only. Gateways hand it object I/O for PGs whose primary
- * is one of our stores; peers reach it through the ops of pg_peer_ops().
+ * A pg_set holds every seat (a PG on a store of ours) whose home is one loop, over all of
+ * the node's stores. It is called on that loop only. Gateways hand it object I/O for PGs whose
+ * primary is one of our stores; peers reach it through the ops of pg_peer_protocol.
+ *
+ * A node needs, on each loop: a net, pg_peers on it, a pg_set with the stores, and
+ * net_serve() of pg_peer_protocol with the set as context; then each map as it comes.
  */
 #ifndef PG_PG_H
 #define PG_PG_H
@@ -13,10 +16,73 @@
 
 #include "lib/base/buffer.h"
 #include "lib/loop/loop.h"
+#include "lib/net/net.h"
+#include "sheep/cluster/cluster.h"
 #include "sheep/store/store.h"
 
 struct pg_set;
-struct cluster_map;
+struct pg_peers;
+
+/* ---- links to the other sheep ---- */
+
+/*
+ * The links of one loop, one for each (node, loop of that node, class) that was ever asked
+ * for. Our own node is dialled like any other: a PG may have two stores of one node.
+ */
+int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err);
+void pg_peers_free(struct pg_peers *peers); /* calls get -E_CLOSED; NULL is allowed */
+/* Addresses, loops and stores are those of this map from now on (a reference is taken). */
+void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map);
+/*
+ * The link to the loop of @store's node that is home of @pg, or NULL: the map has no such
+ * store, its node is not up, or there is no memory. Borrowed for this turn: keep the ids, not
+ * the link. @class: enum peer_class.
+ */
+struct net_link *pg_peers_link(struct pg_peers *peers, uint32_t store, uint32_t pg, unsigned class);
+/* The same by node and loop, FRAME_ANY_LOOP included. */
+struct net_link *pg_peers_node_link(struct pg_peers *peers, uint32_t node, uint16_t loop,
+				    unsigned class);
+/* Which loop of its node is the home of (@store, @pg), as the map has it; FRAME_ANY_LOOP: unknown. */
+uint16_t pg_peers_loop_of(const struct cluster_map *map, uint32_t store, uint32_t pg);
+
+/* What peers speak: for links, and with the handlers for net_serve(), context: the pg_set. */
+extern const struct wire_protocol pg_peer_protocol;
+
+/* ---- life ---- */
+
+struct pg_env {
+	struct loop *loop;
+	struct pg_peers *peers; /* of this loop; borrowed */
+	void *context;
+	/* Ask for @command to be signed, proposed and freed. It may be lost; what still matters
+	 * is proposed again. Not called inside the calls below. */
+	void (*propose)(void *context, struct cluster_command *command);
+	uint32_t ios_max;     /* client operations in work at a time; 0: 1024. More wait */
+	uint32_t appends_max; /* APPENDs to members outstanding; 0: 4 times ios_max */
+};
+
+int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err);
+/*
+ * A store of ours, once it is registered; @incarnation: as it was registered. Its PGs whose home
+ * is this loop take part from the next pg_set_apply() on that shows this incarnation.
+ */
+int pg_set_add_store(struct pg_set *set, struct store *store, uint32_t id, uint64_t incarnation);
+/*
+ * A newer map (a reference is taken). @pgs: those that changed since the last one; NULL: any.
+ * pg_peers_apply() comes before.
+ */
+void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *pgs, uint32_t count);
+/* What the store's callbacks said, on this loop. */
+void pg_set_store_failed(struct pg_set *set, struct store *store, int error);
+void pg_set_store_corrupt(struct pg_set *set, struct store *store, uint32_t pg,
+			  const struct object_key *key);
+/*
+ * Serve nobody any more: waiting and later operations get -E_SHUTDOWN. @op completes when
+ * nothing of the set is in flight; then the stores may be stopped and the set freed.
+ */
+void pg_set_stop(struct pg_set *set, struct loop_op *op);
+/* After pg_set_stop() completed, or if nothing was ever added. NULL is allowed. */
+void pg_set_free(struct pg_set *set);
 
 /* ---- object I/O, as the primary serves it ---- */
 
@@ -67,5 +133,107 @@ struct pg_io {
 
 /* Serve @io if a store of ours is the primary of its PG, on this set's loop. */
 void pg_submit(struct pg_set *set, struct pg_io *io);
+
+/* ---- FLUSH ---- */
+
+struct pg_sync_row {
+	uint64_t epoch; /* of the PG, in the map the request was made under */
+	uint32_t pg;
+	uint32_t store; /* a member of ours whose home is this loop */
+};
+
+/* What PEER_OP_SYNC asks of a remote node, asked of our own. Borrowed until done. */
+struct pg_sync {
+	/*
+	 * 0: all that each member has of its PG is on stable storage. -E_STALE_EPOCH, -E_NOT_FOUND
+	 * (no member here), -E_CLOSED, -E_SHUTDOWN: see a newer map, ask again;
+	 * -E_STORE_FAILED: the same, the member will be removed. Never inside pg_sync_submit().
+	 */
+	void (*done)(struct pg_sync *sync, int result);
+	const struct pg_sync_row *rows;
+	uint32_t row_count;
+	/* private */
+	struct cds_list_head link;
+	struct loop_op op;
+	void *work;
+	int result;
+};
+
+void pg_sync_submit(struct pg_set *set, struct pg_sync *sync);
+
+/* ---- figures ---- */
+
+/* X(name, unit, help) */
+#define PG_COUNTER_LIST(X)                                                                    \
+	X(reads, "", "reads served as primary")                                               \
+	X(writes, "", "writes, zeroes and trims committed as primary")                        \
+	X(read_bytes, "bytes", "bytes read by clients")                                       \
+	X(write_bytes, "bytes", "bytes written by clients")                                   \
+	X(merges, "", "writes of parts of blocks that were made whole")                       \
+	X(duplicates, "", "requests that had been executed before")                           \
+	X(refused, "", "client operations refused: wrong epoch, session or primary")          \
+	X(no_space, "", "writes refused for lack of space")                                   \
+	X(appends_sent, "", "entries sent to members")                                        \
+	X(appends_resent, "", "of these, sent again after a change of epoch or a reset")      \
+	X(appends_received, "", "entries received as member")                                 \
+	X(appends_refused, "", "entries received and refused")                                \
+	X(takeovers, "", "PGs that a store of this node began to lead")                       \
+	X(settled_objects, "", "objects settled after takeovers")                             \
+	X(shrinks, "", "members removed at this node's wish")                                 \
+	X(joins, "", "joins that this node's stores began as primary")                        \
+	X(expands, "", "joins completed as primary")                                          \
+	X(digest_mismatches, "", "digests of a joining member that differed: compared again") \
+	X(objects_compared, "", "objects compared with joining members")                      \
+	X(objects_pushed, "", "objects pushed to joining members, deletions included")        \
+	X(blocks_pushed, "", "blocks pushed with their data")                                 \
+	X(recovery_bytes, "bytes", "bytes of block data pushed or fetched to recover copies") \
+	X(objects_healed, "", "objects of our stores that were fetched from another copy")    \
+	X(garbage_objects, "", "objects of deleted volumes removed")
+
+struct pg_counters {
+#define PG_COUNTER_FIELD(name, unit, help) uint64_t name;
+	PG_COUNTER_LIST(PG_COUNTER_FIELD)
+#undef PG_COUNTER_FIELD
+};
+
+struct pg_counter {
+	const char *name, *unit, *help;
+	uint32_t offset; /* of a uint64_t in struct pg_counters */
+};
+
+extern const struct pg_counter pg_counter_table[];
+extern const uint32_t pg_counter_count;
+
+const struct pg_counters *pg_set_counters(const struct pg_set *set);
+
+enum pg_role { PG_ROLE_NONE, PG_ROLE_MEMBER, PG_ROLE_JOINING, PG_ROLE_PRIMARY };
+
+/* A joining or marked member, as the primary sees it. */
+struct pg_join_status {
+	uint32_t store;
+	bool is_listing;	  /* not all objects have been compared yet */
+	uint64_t objects_missing; /* of those compared: known to differ, not yet pushed */
+	uint64_t bytes_missing;	  /* at most, of these objects */
+	uint64_t objects_pushed, bytes_pushed;
+};
+
+/* One seat of this loop. */
+struct pg_status {
+	uint32_t pg;
+	uint32_t store; /* ours */
+	uint64_t epoch;
+	enum pg_role role;
+	const char *state;  /* for people: "serving", "collecting", ... */
+	uint32_t in_flight; /* entries not yet committed */
+	uint32_t waiting;   /* client operations that wait */
+	uint32_t objects;   /* at our store */
+	uint32_t missing;   /* of them: not to be trusted */
+	uint64_t data_bytes;
+	uint32_t join_count;
+	struct pg_join_status joins[LOG_SEATS_MAX];
+};
+
+/* Our seat with the lowest (pg, store) at or above (@pg, @store): 1, or 0 when there is none. */
+int pg_set_status(const struct pg_set *set, uint32_t pg, uint32_t store, struct pg_status *out);
 
 #endif
