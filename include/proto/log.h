@@ -184,11 +184,11 @@ struct log_policy {
 };
 WIRE_SIZE(struct log_policy, 16);
 
-struct log_level {
+struct log_set_level {
 	le32 level;
 	le32 reserved;
 };
-WIRE_SIZE(struct log_level, 8);
+WIRE_SIZE(struct log_set_level, 8);
 
 /* RETARGET has an empty body of 8 bytes and these rows. */
 struct log_retarget {
