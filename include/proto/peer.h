@@ -58,6 +58,23 @@ enum peer_op {
 
 /* ---- gateway to primary ---- */
 
+/*
+ * Each loop of a gateway numbers its requests for itself, per PG. So a session on the wire and
+ * in the stores is the session of the gateway's node in the map (the log index of its
+ * registration), shifted, and the number of the loop. It has ended when the node's has.
+ */
+#define PEER_SESSION_LOOP_BITS 6
+
+static inline uint64_t peer_session_of(uint64_t node_session, unsigned loop)
+{
+	return node_session << PEER_SESSION_LOOP_BITS | loop;
+}
+
+static inline uint64_t peer_session_node(uint64_t session)
+{
+	return session >> PEER_SESSION_LOOP_BITS;
+}
+
 enum peer_io_flags {
 	PEER_IO_FUA = 1u << 0, /* acknowledge when synced on every in-sync member */
 };
@@ -111,9 +128,9 @@ struct peer_write {
 	le64 generation;
 	le64 family;
 	le64 layer;	 /* the top: writes go there */
-	le64 session;	 /* of the gateway, from the map */
-	le64 number;	 /* of the request in its session, from 1 */
-	le64 lowest;	 /* the lowest number the session still waits for */
+	le64 session;	 /* of the gateway's loop: peer_session_of() */
+	le64 number;	 /* of the request in its session and PG, from 1 */
+	le64 lowest;	 /* the lowest number that the session still waits for in this PG */
 	le32 pg;
 	le32 index;
 	le32 offset;	 /* bytes into the object */
