@@ -54,6 +54,7 @@ struct loop_options {
  * that names what is missing and what to do.
  */
 int loop_new(const struct loop_options *options, struct loop **out, struct error *err);
+/* The thread of the first turn owns the loop from then on. */
 /* No op may be in flight. NULL is allowed. */
 void loop_free(struct loop *loop);
 
@@ -75,9 +76,9 @@ struct buffer_cache *loop_buffers(struct loop *loop);
 /* ---- operations ---- */
 
 /*
- * One operation, embedded in its owner, which outlives it. `done` gets the result: a count or 0,
- * or a negative errno. Set `done`, submit by one of the functions below, and do not touch it until
- * `done` runs (it may be submitted again from there).
+ * One operation, embedded in its owner, which outlives it; zeroed before its first use. `done`
+ * gets the result: a count or 0, or a negative errno. Set `done`, submit by one of the functions
+ * below, and do not touch it until `done` runs (it may be submitted again from there).
  */
 struct loop_op {
 	void (*done)(struct loop_op *op, int result);
@@ -100,6 +101,7 @@ struct loop_op {
 	void *target;
 	const char *path;
 	void *backend;
+	struct loop_op *next; /* of a listener's accepts */
 };
 
 /* Is it submitted and not yet done? */
