@@ -53,3 +53,19 @@ int error_wrap(struct error *err, int code, const char *format, ...)
 		snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", inner);
 	return code;
 }
+
+int error_recode(struct error *err, int code)
+{
+	if (!err)
+		return code;
+
+	const char *tail = err_text(err->code);
+	size_t length = strlen(err->text), tail_length = strlen(tail);
+
+	if (err->code > -ERR_FIRST && length > tail_length + 2 &&
+	    strcmp(err->text + length - tail_length, tail) == 0 &&
+	    memcmp(err->text + length - tail_length - 2, ": ", 2) == 0)
+		err->text[length - tail_length - 2] = '\0';
+	err->code = code;
+	return code;
+}

@@ -64,4 +64,10 @@ int error_set(struct error *err, int code, const char *format, ...)
 int error_wrap(struct error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * Give @err another code, and drop what error_set() appended for the old one: for a text that
+ * needs no errno behind it. Returns @code. @err may be NULL.
+ */
+int error_recode(struct error *err, int code);
+
 #endif

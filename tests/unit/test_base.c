@@ -23,6 +23,20 @@ static void test_crc32c_has_the_standard_value(void **state)
 	assert_int_equal(crc32c_extend(crc32c("1234", 4), "56789", 5), 0xe3069283u);
 }
 
+static void test_error_recode_drops_the_text_of_errno(void **state)
+{
+	struct error err;
+
+	error_set(&err, -EINVAL, "address 'x' is bad");
+	assert_int_equal(error_recode(&err, -E_USAGE), -E_USAGE);
+	assert_string_equal(err.text, "address 'x' is bad");
+	assert_int_equal(err.code, -E_USAGE);
+	error_set(&err, -E_STALE, "a: overtaken by another change");
+	error_recode(&err, -EIO);
+	assert_string_equal(err.text, "a: overtaken by another change");
+	assert_int_equal(error_recode(NULL, -EIO), -EIO);
+}
+
 static void test_error_text_grows_outward(void **state)
 {
 	struct error err = {0};
@@ -186,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_crc32c_has_the_standard_value),
 		cmocka_unit_test(test_error_text_grows_outward),
+		cmocka_unit_test(test_error_recode_drops_the_text_of_errno),
 		cmocka_unit_test(test_reader_at_the_end_fails_and_stays_failed),
 		cmocka_unit_test(test_writer_never_overruns),
 		cmocka_unit_test(test_pool_when_empty_gives_null),
