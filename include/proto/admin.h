@@ -55,6 +55,8 @@ enum admin_op {
  */
 #define ADMIN_PAGE_SIZE (512u << 10)
 #define ADMIN_ROW_MAX	(1u << 20)
+#define ADMIN_REPLY_MAX (2u << 20) /* the longest payload of any reply */
+_Static_assert(ADMIN_PAGE_SIZE + ADMIN_ROW_MAX < ADMIN_REPLY_MAX, "a page fits in a reply");
 
 /* The body of every request. Payload: a JSON object, or nothing for no arguments. */
 struct admin_request {
