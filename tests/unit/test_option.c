@@ -67,7 +67,7 @@ static const char *parse(const char *const *argv, size_t table_count)
 	return out;
 }
 
-#define PARSE(...) parse((const char *[]){"prog", __VA_ARGS__ __VA_OPT__(, ) NULL}, 2)
+#define PARSE(...) parse((const char *[]){"prog", ##__VA_ARGS__, NULL}, 2)
 
 static void test_all_forms_are_understood(void **state)
 {

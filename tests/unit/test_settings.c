@@ -12,7 +12,7 @@
 
 #include "lib/base/size.h"
 
-#define ARGS(...) ((const char *[]){"sheep", __VA_ARGS__ __VA_OPT__(, ) NULL})
+#define ARGS(...) ((const char *[]){"sheep", ##__VA_ARGS__, NULL})
 #define LOCAL	  "-c", "local:/tmp/engine"
 #define X50	  "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 
