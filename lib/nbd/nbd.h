@@ -196,6 +196,7 @@ enum nbd_command_traits {
 	NBD_COMMAND_GROWS = 1u << 4,   /* past the end: ENOSPC rather than EINVAL */
 	NBD_COMMAND_BOUNDED = 1u << 5, /* length is bounded by block_maximum */
 	NBD_COMMAND_ZEROED = 1u << 6,  /* offset and length must be 0 */
+	NBD_COMMAND_ENDS = 1u << 7,    /* no reply, and nothing may follow: DISC */
 };
 
 /* One command that a client may send. */
@@ -236,6 +237,7 @@ struct nbd_host {
 	X(OPTION_DATA, "waiting for an option's data")                              \
 	X(OPTION_SKIP, "skipping an option's data")                                 \
 	X(OPTION_READY, "an option is whole, earlier replies are still to be sent") \
+	X(ANSWERING, "an option is being answered")                                 \
 	X(OPENING, "waiting for the backend to open an export")                     \
 	X(LISTING, "listing exports")                                               \
 	X(ENDING, "sending the last reply")                                         \
@@ -256,8 +258,8 @@ void nbd_listener_free(struct nbd_listener *listener);
 
 /*
  * Take received bytes. Returns how many were taken: fewer than @size while an answer is awaited
- * from the backend or must be sent first (feed the rest after wake), or after negotiation has
- * ended: then the rest belongs to the device (DONE) or to nobody (ENDING, CLOSED).
+ * from the backend or must be sent first (feed the rest after wake and nbd_listener_sent()), and in
+ * DONE, where the rest belongs to the device. In ENDING and CLOSED all is taken and dropped.
  */
 size_t nbd_listener_feed(struct nbd_listener *listener, const void *data, size_t size);
 /* The client sends no more. */
@@ -307,15 +309,16 @@ void nbd_listener_refuse(struct nbd_listener *listener, uint32_t type, const cha
 
 /* ---- device: transmission ---- */
 
-#define NBD_DEVICE_STATES(X)                                                \
-	X(HEADER, "waiting for a request")                                  \
-	X(PAYLOAD, "receiving a payload")                                   \
-	X(SKIP, "skipping the payload of a refused request")                \
-	X(BLOCKED, "a limit is reached: takes no input")                    \
-	X(DRAINING, "takes no more requests, those in flight are answered") \
-	X(FAILED, "to be dropped: the client broke the protocol")           \
-	X(CLOSED, "all is answered and sent, or the connection is gone")    \
-	X(GONE, "no request is left: may be freed")
+#define NBD_DEVICE_STATES(X)                                             \
+	X(HEADER, "waiting for a request")                               \
+	X(PAYLOAD, "receiving a payload")                                \
+	X(SKIP, "skipping the payload of a refused request")             \
+	X(BLOCKED, "a limit is reached: takes no input")                 \
+	X(DRAINING, "takes no more requests, answers those in flight")   \
+	X(DRAINED, "all is answered and sent: to be closed")             \
+	X(FAILED, "the client broke the protocol: to be closed at once") \
+	X(CLOSED, "no connection, the backend has still requests")       \
+	X(GONE, "nothing is left: may be freed")
 
 enum nbd_device_state {
 #define NBD_STATE_ENUM(name, text) NBD_DEVICE_##name,
@@ -336,8 +339,7 @@ void nbd_device_free(struct nbd_device *device);
 /*
  * Take received bytes. @in is borrowed; payload that lies in it is kept by a reference to its
  * buffer (copied if it has none). Returns how many bytes were taken; fewer than given while
- * BLOCKED: feed the rest after wake, be it 0 bytes. After the end (DRAINING, FAILED, CLOSED)
- * everything is taken and dropped.
+ * BLOCKED: feed the rest after wake, be it 0 bytes. From DRAINING on all is taken and dropped.
  */
 size_t nbd_device_feed(struct nbd_device *device, struct slice in);
 /*
@@ -357,11 +359,11 @@ unsigned nbd_device_output(struct nbd_device *device, struct iovec *iov, unsigne
 /* Releases what has been sent whole. */
 void nbd_device_sent(struct nbd_device *device, size_t bytes);
 
-/* Requests from now on get ESHUTDOWN; CLOSED when those in flight are answered and sent. */
+/* Requests from now on get ESHUTDOWN; DRAINED when those in flight are answered and sent. */
 void nbd_device_shutdown(struct nbd_device *device);
 /*
- * The connection is gone, no span of it is being sent or received: replies are dropped. GONE
- * (perhaps at once, else with wake) when the backend has answered everything and close() has run.
+ * The connection is gone, no span of it is being sent or received: replies are dropped. GONE (at
+ * once, or later with wake) when the backend has answered everything and close() has run.
  */
 void nbd_device_close(struct nbd_device *device);
 
@@ -406,9 +408,11 @@ struct nbd_request {
 
 	/* private to lib/nbd */
 	uint8_t stage;
+	bool was_handed;
 	uint32_t slice_count;
+	uint64_t counted; /* payload bytes in flight */
 	struct nbd_simple_reply reply;
-	uint32_t reply_size;
+	uint64_t data_size; /* bytes behind the reply */
 	const struct slice *slices;
 	struct slice own_slices[NBD_REPLY_SLICES];
 	struct cds_list_head link;
