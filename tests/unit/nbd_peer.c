@@ -212,13 +212,23 @@ static void on_close(void *context, void *handle)
 	peer->closed++;
 }
 
+static void answer_read(struct peer *peer, struct nbd_request *request)
+{
+	uint32_t size = (uint32_t)request->length;
+	struct buffer *buffer = buffer_new(peer->host.buffers, size);
+
+	assert(buffer);
+	memcpy(buffer->data, peer->disk + request->offset, size);
+	struct slice data = slice_of(buffer, 0, size);
+	nbd_request_reply(request, 0, &data, 1);
+}
+
 static void answer(struct peer *peer, struct nbd_request *request)
 {
 	uint8_t *at = peer->disk + request->offset;
-	struct slice data = {.data = at, .size = (uint32_t)request->length};
 
 	if (request->type == NBD_CMD_READ) {
-		nbd_request_reply(request, 0, &data, 1);
+		answer_read(peer, request);
 		return;
 	}
 	if (request->type == NBD_CMD_WRITE)
@@ -429,6 +439,11 @@ size_t peer_feed(struct peer *peer, const void *data, size_t size)
 		peer_send(peer);
 	}
 	peer_send(peer);
+	/* The last header may wait for room that the replies above have made. */
+	if (peer->device && nbd_device_state(peer->device) == NBD_DEVICE_BLOCKED) {
+		(void)nbd_device_feed(peer->device, (struct slice){0});
+		peer_send(peer);
+	}
 	return size - left;
 }
 
