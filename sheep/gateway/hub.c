@@ -1,0 +1,253 @@
+/*
+ * Which volumes this node has open, as the whole cluster knows it.
+ *
+ * The first use of a volume is answered after a committed VOLUME_OPEN, so that open and delete
+ * cannot cross; VOLUME_CLOSE is proposed `close_delay` after the last use, so that a client that
+ * comes back costs nothing. What the map says and what is wanted are compared at each map, use and
+ * timer; the difference is proposed. So a lost proposal, a new session or a volume that goes
+ * meanwhile need no cases of their own.
+ */
+#include "sheep/gateway/hub.h"
+
+#include <stdlib.h>
+#include <uthash.h>
+
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+#include "lib/base/size.h"
+#include "sheep/gateway/gateway_priv.h"
+
+/* Again after so long without an effect: the command may have been a no-op. */
+#define PROPOSE_AGAIN_NS NS_PER_S
+
+struct use {
+	uint64_t id; /* of the volume */
+	struct gateway_hub *hub;
+	uint32_t writers, readers;    /* connections, those that wait included */
+	struct cds_list_head waiters; /* gateway_open */
+	uint64_t proposed_ns;	      /* when the difference was proposed last; 0: it was not */
+	uint64_t idle_ns;	      /* since when nobody uses it; 0: somebody does */
+	struct loop_timer timer;
+	UT_hash_handle hh;
+};
+
+struct gateway_hub {
+	struct gateway_hub_options options;
+	struct cluster_map *map;
+	uint64_t session;		   /* of the node; 0: not registered */
+	struct use *uses;		   /* by id */
+	struct cds_list_head unregistered; /* gateway_open: before there is a session */
+};
+
+static void answer(struct gateway_hub *hub, struct gateway_open *open, int result)
+{
+	open->result = result;
+	open->index = hub->map ? cluster_index(hub->map) : 0;
+	loop_post(open->gateway->loop, &open->mail);
+}
+
+static const struct cluster_opener *our_opener(const struct gateway_hub *hub,
+					       const struct cluster_volume *volume)
+{
+	for (uint32_t i = 0; i < volume->opener_count; i++)
+		if (volume->openers[i].session == hub->session)
+			return &volume->openers[i];
+	return NULL;
+}
+
+static void use_free(struct use *use)
+{
+	assert(cds_list_empty(&use->waiters));
+	loop_timer_stop(use->hub->options.loop, &use->timer);
+	HASH_DEL(use->hub->uses, use);
+	free(use);
+}
+
+static void propose(struct use *use, struct cluster_command *command)
+{
+	struct gateway_hub *hub = use->hub;
+	uint64_t now = loop_now(hub->options.loop);
+
+	if (use->proposed_ns && now < use->proposed_ns + PROPOSE_AGAIN_NS) {
+		cluster_command_free(command);
+		return;
+	}
+	use->proposed_ns = now;
+	if (command)
+		hub->options.propose(hub->options.context, command);
+	/* Without memory for the command the timer tries again, too. */
+	loop_timer_start(hub->options.loop, &use->timer, now + PROPOSE_AGAIN_NS);
+}
+
+static void answer_waiters(struct use *use, int result)
+{
+	struct gateway_open *open, *next;
+
+	cds_list_for_each_entry_safe(open, next, &use->waiters, link) {
+		cds_list_del(&open->link);
+		open->id = use->id;
+		answer(use->hub, open, result);
+	}
+}
+
+/* Bring the map and what is wanted together. May free @use. */
+static void reconcile(struct use *use)
+{
+	struct gateway_hub *hub = use->hub;
+	const struct cluster_volume *volume = cluster_volume(hub->map, use->id);
+	const struct cluster_opener *opener = volume ? our_opener(hub, volume) : NULL;
+	bool is_used = use->writers + use->readers > 0;
+	uint32_t flags = use->writers ? 0 : LOG_OPEN_READ_ONLY;
+	uint64_t now = loop_now(hub->options.loop);
+
+	if (!volume) {
+		struct gateway_open *open;
+		cds_list_for_each_entry(open, &use->waiters, link)
+			*(open->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers) -= 1;
+		answer_waiters(use, -E_NOT_FOUND);
+		if (use->writers + use->readers == 0)
+			use_free(use);
+		return;
+	}
+	if (is_used && opener && (opener->flags & LOG_OPEN_READ_ONLY) <= flags) {
+		use->proposed_ns = 0;
+		answer_waiters(use, 0);
+	} else if (is_used) {
+		propose(use, cluster_command_volume_open(use->id, hub->session, flags));
+	} else if (!opener) {
+		use_free(use);
+	} else {
+		uint64_t due =
+			use->idle_ns + cluster_setting_ns(hub->map, CLUSTER_SETTING_CLOSE_DELAY);
+		if (now < due)
+			loop_timer_start(hub->options.loop, &use->timer, due);
+		else
+			propose(use, cluster_command_volume_close(use->id, hub->session));
+	}
+}
+
+static void on_timer(struct loop_timer *timer)
+{
+	reconcile(container_of_type(timer, struct use, timer));
+}
+
+static struct use *use_get(struct gateway_hub *hub, uint64_t id)
+{
+	struct use *use;
+
+	HASH_FIND(hh, hub->uses, &id, sizeof(id), use);
+	if (use)
+		return use;
+	use = calloc(1, sizeof(*use));
+	if (!use)
+		return NULL;
+	use->id = id;
+	use->hub = hub;
+	use->timer.fire = on_timer;
+	CDS_INIT_LIST_HEAD(&use->waiters);
+	HASH_ADD(hh, hub->uses, id, sizeof(use->id), use);
+	return use;
+}
+
+void hub_open(struct gateway_hub *hub, struct gateway_open *open)
+{
+	if (!hub->session) {
+		/* A sheep that is not registered, or a cluster that is not formatted, has no volumes. */
+		answer(hub, open,
+		       hub->map && cluster_is_formatted(hub->map) ? -E_SHUTDOWN : -E_NOT_FORMATTED);
+		return;
+	}
+	const struct cluster_volume *volume = cluster_volume_by_name(hub->map, open->name);
+	struct use *use = volume ? use_get(hub, volume->id) : NULL;
+	if (!use) {
+		answer(hub, open, volume ? -ENOMEM : -E_NOT_FOUND);
+		return;
+	}
+	*(open->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers) += 1;
+	use->idle_ns = 0;
+	if (cds_list_empty(&use->waiters))
+		use->proposed_ns = 0;
+	cds_list_add_tail(&open->link, &use->waiters);
+	reconcile(use);
+}
+
+struct close_mail {
+	struct loop_mail mail;
+	struct gateway_hub *hub;
+	uint64_t id;
+	unsigned flags;
+};
+
+static void deliver_close(struct loop *loop, struct loop_mail *mail)
+{
+	struct close_mail *close = container_of_type(mail, struct close_mail, mail);
+	struct gateway_hub *hub = close->hub;
+	struct use *use;
+
+	HASH_FIND(hh, hub->uses, &close->id, sizeof(close->id), use);
+	if (use) {
+		uint32_t *users = close->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers;
+		assert(*users > 0);
+		--*users;
+		if (use->writers + use->readers == 0) {
+			use->idle_ns = loop_now(loop);
+			use->proposed_ns = 0;
+		}
+		reconcile(use);
+	}
+	free(close);
+}
+
+void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, unsigned flags)
+{
+	struct close_mail *close = calloc(1, sizeof(*close));
+
+	if (!close) {
+		/* The volume stays open in the cluster's eyes until this node restarts. */
+		log_error("gateway: out of memory to close volume %llu",
+			  (unsigned long long)volume);
+		return;
+	}
+	*close = (struct close_mail){
+		.mail.deliver = deliver_close, .hub = hub, .id = volume, .flags = flags};
+	loop_post(hub_loop, &close->mail);
+}
+
+struct gateway_hub *gateway_hub_new(const struct gateway_hub_options *options)
+{
+	struct gateway_hub *hub = calloc(1, sizeof(*hub));
+
+	if (hub)
+		hub->options = *options;
+	return hub;
+}
+
+void gateway_hub_free(struct gateway_hub *hub)
+{
+	struct use *use, *next;
+
+	if (!hub)
+		return;
+	HASH_ITER(hh, hub->uses, use, next) {
+		answer_waiters(use, -E_SHUTDOWN);
+		use_free(use);
+	}
+	cluster_map_put(hub->map);
+	free(hub);
+}
+
+void gateway_hub_apply(struct gateway_hub *hub, struct cluster_map *map, uint64_t session)
+{
+	struct use *use, *next;
+	bool is_new_session = session != hub->session;
+
+	cluster_map_put(hub->map);
+	hub->map = cluster_map_get(map);
+	hub->session = session;
+	HASH_ITER(hh, hub->uses, use, next) {
+		if (is_new_session)
+			use->proposed_ns = 0;
+		if (session)
+			reconcile(use);
+	}
+}

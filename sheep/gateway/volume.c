@@ -1,0 +1,272 @@
+/*
+ * Volumes that are open on this loop, and the map as the loop has it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+#include "lib/base/size.h"
+#include "lib/base/text.h"
+#include "sheep/gateway/gateway_priv.h"
+#include "sheep/gateway/hub.h"
+
+/* ---- layers ---- */
+
+struct chain *chain_get(struct chain *chain)
+{
+	chain->refs++;
+	return chain;
+}
+
+void chain_put(struct chain *chain)
+{
+	if (chain && --chain->refs == 0)
+		free(chain);
+}
+
+static struct chain *chain_new(const struct cluster_volume *volume)
+{
+	struct chain *chain = calloc(1, sizeof(*chain));
+
+	if (!chain)
+		return NULL;
+	chain->refs = 1;
+	chain->count = volume->layer_count;
+	memcpy(chain->layers, volume->layers, volume->layer_count * sizeof(volume->layers[0]));
+	for (uint32_t i = 1; i < chain->count; i++)
+		chain->below[i - 1] = to_le64(chain->layers[i]);
+	return chain;
+}
+
+static bool chain_is(const struct chain *chain, const struct cluster_volume *volume)
+{
+	return chain->count == volume->layer_count &&
+	       memcmp(chain->layers, volume->layers, chain->count * sizeof(chain->layers[0])) == 0;
+}
+
+/* ---- volumes ---- */
+
+/* Does anybody but this node have it open for writing? */
+static bool has_other_writers(const struct gateway *gateway, const struct cluster_volume *v)
+{
+	for (uint32_t i = 0; i < v->opener_count; i++)
+		if (v->openers[i].session != peer_session_node(gateway->session) &&
+		    !(v->openers[i].flags & LOG_OPEN_READ_ONLY))
+			return true;
+	return false;
+}
+
+/* Take over what the map says. -ENOMEM leaves the volume as it was. */
+static int volume_apply(struct gateway_volume *volume, const struct cluster_volume *v)
+{
+	if (!volume->chain || !chain_is(volume->chain, v)) {
+		struct chain *chain = chain_new(v);
+		if (!chain)
+			return -ENOMEM;
+		chain_put(volume->chain);
+		volume->chain = chain;
+	}
+	(void)text_copy(volume->name, sizeof(volume->name), v->name);
+	volume->size_bytes = v->size_bytes;
+	volume->generation = v->generation;
+	volume->family = v->family;
+	volume->policy = v->policy;
+	volume->is_durable = v->durability == CLUSTER_DURABILITY_ALWAYS;
+	/* Once seen it stays, until a FLUSH of everything while nobody else writes. Several loops
+	 * are strangers to each other: a connection may move between them. */
+	if (has_other_writers(volume->gateway, v) || volume->gateway->options.loop_count > 1)
+		volume->has_strangers = true;
+	return 0;
+}
+
+static void volume_free(struct gateway_volume *volume)
+{
+	chain_put(volume->chain);
+	free(volume->dirt);
+	free(volume);
+}
+
+static struct gateway_volume *volume_find(struct gateway *gateway, uint64_t id)
+{
+	struct gateway_volume *volume;
+
+	cds_list_for_each_entry(volume, &gateway->volumes, link)
+		if (volume->id == id && !volume->is_gone)
+			return volume;
+	return NULL;
+}
+
+static int volume_new(struct gateway *gateway, uint64_t id, struct gateway_volume **out)
+{
+	const struct cluster_volume *v = cluster_volume(gateway->map, id);
+
+	if (!v)
+		return -E_NOT_FOUND;
+	struct gateway_volume *volume = calloc(1, sizeof(*volume));
+	if (!volume)
+		return -ENOMEM;
+	volume->gateway = gateway;
+	volume->id = id;
+	/* A gateway that has just begun does not know what was written before (F1). */
+	volume->has_strangers = true;
+	volume->dirt_count = cluster_policy(gateway->map, v->policy)->pg_count;
+	volume->dirt = calloc(volume->dirt_count, sizeof(*volume->dirt));
+	CDS_INIT_LIST_HEAD(&volume->flush_waiters);
+	if (!volume->dirt || volume_apply(volume, v) < 0) {
+		volume_free(volume);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < volume->dirt_count; i++)
+		volume->dirt[i].loss_epoch =
+			cluster_pg(gateway->map, v->policy << CLUSTER_PG_POLICY_SHIFT | i)
+				->loss_epoch;
+	cds_list_add_tail(&volume->link, &gateway->volumes);
+	*out = volume;
+	return 0;
+}
+
+uint64_t gateway_volume_size(const struct gateway_volume *volume)
+{
+	return volume->size_bytes;
+}
+
+const char *gateway_volume_name(const struct gateway_volume *volume)
+{
+	return volume->name;
+}
+
+/* ---- open and close ---- */
+
+static int open_here(struct gateway *gateway, struct gateway_open *open)
+{
+	struct gateway_volume *volume = volume_find(gateway, open->id);
+	int rc = volume ? 0 : volume_new(gateway, open->id, &volume);
+
+	if (rc < 0)
+		return rc;
+	volume->uses++;
+	open->volume = volume;
+	return 0;
+}
+
+/* The hub's answer. The maps that led to it were posted here before it. */
+static void deliver_opened(struct loop *loop, struct loop_mail *mail)
+{
+	struct gateway_open *open = container_of_type(mail, struct gateway_open, mail);
+	struct gateway *gateway = open->gateway;
+	int result = open->result;
+
+	if (result == 0) {
+		assert(cluster_index(gateway->map) >= open->index);
+		result = open_here(gateway, open);
+		if (result < 0)
+			hub_close(gateway->options.hub, gateway->options.hub_loop, open->id,
+				  open->flags);
+	}
+	open->done(open, result);
+}
+
+static void deliver_open(struct loop *loop, struct loop_mail *mail)
+{
+	struct gateway_open *open = container_of_type(mail, struct gateway_open, mail);
+
+	open->mail.deliver = deliver_opened;
+	hub_open(open->gateway->options.hub, open);
+}
+
+void gateway_open(struct gateway *gateway, struct gateway_open *open, const char *name,
+		  unsigned flags)
+{
+	open->gateway = gateway;
+	open->flags = flags;
+	open->volume = NULL;
+	if (text_copy(open->name, sizeof(open->name), name) < 0)
+		open->name[0] = '\0'; /* no volume has this name */
+	open->mail.deliver = deliver_open;
+	loop_post(gateway->options.hub_loop, &open->mail);
+}
+
+void gateway_close(struct gateway_volume *volume, unsigned flags)
+{
+	struct gateway *gateway = volume->gateway;
+
+	assert(volume->uses > 0);
+	hub_close(gateway->options.hub, gateway->options.hub_loop, volume->id, flags);
+	if (--volume->uses > 0)
+		return;
+	flush_cancel(volume);
+	cds_list_del(&volume->link);
+	volume_free(volume);
+}
+
+/* ---- the gateway ---- */
+
+struct gateway *gateway_new(const struct gateway_options *options)
+{
+	struct gateway *gateway = calloc(1, sizeof(*gateway));
+
+	if (!gateway)
+		return NULL;
+	gateway->options = *options;
+	gateway->loop = options->loop;
+	CDS_INIT_LIST_HEAD(&gateway->parked);
+	CDS_INIT_LIST_HEAD(&gateway->starved);
+	CDS_INIT_LIST_HEAD(&gateway->volumes);
+	CDS_INIT_LIST_HEAD(&gateway->flushes);
+	gateway->pieces = pool_new(sizeof(struct piece), GATEWAY_PIECES_MAX);
+	gateway->map = cluster_map_new();
+	if (!gateway->pieces || !gateway->map) {
+		gateway_free(gateway);
+		return NULL;
+	}
+	return gateway;
+}
+
+void gateway_free(struct gateway *gateway)
+{
+	if (!gateway)
+		return;
+	assert(cds_list_empty(&gateway->volumes));
+	route_free(gateway);
+	pool_free(gateway->pieces);
+	cluster_map_put(gateway->map);
+	free(gateway);
+}
+
+void gateway_apply(struct gateway *gateway, struct cluster_map *map, uint32_t node,
+		   uint64_t session)
+{
+	struct gateway_volume *volume;
+
+	cluster_map_put(gateway->map);
+	gateway->map = cluster_map_get(map);
+	gateway->node = node;
+	gateway->session = session ? peer_session_of(session, gateway->options.loop_index) : 0;
+	if (route_set_map(gateway, map) < 0) {
+		log_error("gateway: out of memory for the table of PGs");
+		gateway->session = 0; /* requests wait; the next map tries again */
+		return;
+	}
+	cds_list_for_each_entry(volume, &gateway->volumes, link) {
+		const struct cluster_volume *v = cluster_volume(map, volume->id);
+		if (v && volume_apply(volume, v) < 0)
+			log_error("gateway: volume '%s': out of memory, its layers are those of "
+				  "an older map",
+				  volume->name);
+		else if (!v)
+			volume->is_gone = true;
+	}
+	route_retry_changed(gateway);
+	flush_map_changed(gateway);
+}
+
+struct cluster_map *gateway_map(const struct gateway *gateway)
+{
+	return gateway->map;
+}
+
+const struct gateway_counters *gateway_counters(const struct gateway *gateway)
+{
+	return &gateway->counters;
+}
