@@ -8,6 +8,7 @@
 #ifndef BASE_BUFFER_H
 #define BASE_BUFFER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,12 @@ void buffer_cache_free(struct buffer_cache *cache);
 struct buffer *buffer_new(struct buffer_cache *cache, uint32_t size);
 struct buffer *buffer_get(struct buffer *buffer); /* one reference more; returns @buffer */
 void buffer_put(struct buffer *buffer);		  /* NULL is allowed */
+
+/* Does anyone hold a reference besides the caller? If not, its bytes may be overwritten. */
+static inline bool buffer_is_shared(const struct buffer *buffer)
+{
+	return __atomic_load_n(&buffer->refs, __ATOMIC_ACQUIRE) != 1;
+}
 
 static inline struct slice slice_of(struct buffer *buffer, uint32_t offset, uint32_t size)
 {

@@ -202,6 +202,8 @@ struct wire_message_spec {
  */
 int wire_message_init(struct wire_message *message, struct buffer_cache *buffers,
 		      const struct wire_message_spec *spec);
+/* Change the number of the request, before it is in an outbox. */
+void wire_message_set_request(struct wire_message *message, uint64_t request);
 /* Gives back the spill. Not while it is in an outbox. */
 void wire_message_done(struct wire_message *message);
 
@@ -300,7 +302,7 @@ struct wire_window {
 	uint64_t bytes_max;
 };
 
-/* -ENOMEM. The window must be empty. */
+/* An empty window; what waited in it is forgotten. -ENOMEM. */
 int wire_window_open(struct wire_window *window, uint32_t requests, uint64_t bytes);
 void wire_window_done(struct wire_window *window);
 /*
@@ -312,7 +314,5 @@ uint64_t wire_window_take(struct wire_window *window, uint64_t charge, void *own
 void *wire_window_owner(const struct wire_window *window, uint64_t id);
 /* Give back the credit of @id, which has an owner. */
 void wire_window_give(struct wire_window *window, uint64_t id);
-/* Take out any request and return its owner; NULL: none is left. */
-void *wire_window_drop(struct wire_window *window);
 
 #endif
