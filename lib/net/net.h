@@ -61,13 +61,13 @@ void net_group(struct net *const *nets, unsigned count);
 void net_set_identity(struct net *net, const struct wire_identity *identity);
 const struct wire_identity *net_identity(const struct net *net);
 struct loop *net_loop(const struct net *net);
-/* The address may change settings at run time: silence_ns of all links and sessions. */
+/* A setting of the cluster that may change at run time. */
 void net_set_silence(struct net *net, uint64_t silence_ns);
 
 /* Close all listeners, sessions and links; goes on over some turns. */
 void net_stop(struct net *net);
 /* Has all that net_stop() began ended? Then (or if nothing was ever opened) it may be freed. */
-bool net_is_stopped(const struct net *net);
+bool net_is_stopped(struct net *net);
 void net_free(struct net *net); /* NULL is allowed */
 
 /* Counters since the start, of this loop. */
@@ -104,8 +104,8 @@ struct net_call {
 	 * (net_link_error() says why), and nothing else gives -E_CLOSED; then was_sent tells
 	 * whether the request may have been executed. -EOPNOTSUPP: the op is newer than the link's
 	 * version. A one-way request is done when it has been sent. The reply is valid until
-	 * `done` returns; to keep the payload, take its reference over by setting
-	 * reply_payload.buffer to NULL.
+	 * `done` returns; net_call_take() keeps its payload. The call may be freed or made again
+	 * from `done` on.
 	 */
 	void (*done)(struct net_call *call, int result);
 
@@ -113,16 +113,22 @@ struct net_call {
 	const void *reply_body;	  /* as long as the op's reply_size at least; NULL if result is
 				 * not 0 and it has none */
 	uint32_t reply_body_size; /* as it came */
-	struct slice reply_payload;
+	struct slice reply_slice; /* its payload, in one piece; data is NULL if there is none */
 	bool was_sent;
 
 	/* private */
-	uint8_t state;
-	uint32_t charge;
-	uint64_t id;
+	int error;
+	uint64_t charge;
+	uint64_t id;	      /* 0: has none (yet) */
+	struct buffer **held; /* the link's reference to the reply's payload */
 	struct cds_list_head link;
 	struct wire_message message;
 };
+
+/*
+ * In `done`: take over the reference to the reply's payload, which is the caller's to put from then on.
+ */
+struct slice net_call_take(struct net_call *call);
 
 /* ---- links: the dialling side ---- */
 
@@ -257,6 +263,7 @@ struct net_request {
 	/* private */
 	uint64_t id;
 	uint64_t charge;
+	bool is_oneway;
 	struct cds_list_head link;
 	struct buffer *body_buffer;
 	uint8_t body_inline[NET_REQUEST_BODY_INLINE];
@@ -334,9 +341,8 @@ struct net_stream {
 	uint64_t received_ns; /* when bytes came last, or the stream began */
 	uint64_t sent_ns;     /* when a send ended last, or the one in flight began */
 	/* private */
-	struct loop_op recv_op, send_op;
+	struct loop_op recv_op, send_op, close_op;
 	struct cds_list_head dirty;
-	struct cds_list_head link; /* in the net */
 	size_t send_size;
 	int error;
 	bool is_dirty, is_paused, is_ended, is_closing, is_closed;

@@ -166,7 +166,7 @@ static void send_local(struct piece *piece, unsigned home)
 static int take_read_reply(struct piece *piece, struct net_call *call)
 {
 	const struct peer_read_reply *reply = call->reply_body;
-	struct slice data = call->reply_payload;
+	struct slice data = call->reply_slice;
 
 	if (!reply)
 		return -E_PROTOCOL;
@@ -180,8 +180,7 @@ static int take_read_reply(struct piece *piece, struct net_call *call)
 		return -E_PROTOCOL;
 	if (crc32c(data.data, data.size) != from_le32(reply->payload_crc))
 		return -E_CHECKSUM;
-	piece->io.data = data;
-	call->reply_payload.buffer = NULL; /* ours from here on */
+	piece->io.data = net_call_take(call);
 	return 0;
 }
 

@@ -1,0 +1,98 @@
+/*
+ * What lib/net/net.h promises, on any back end of the loop.
+ *
+ *   test_net.c       io_uring, and what only threads show
+ *   test_sim_net.c   the simulator
+ *
+ * A rig is a sheep that serves a small protocol on one loop and another that dials it from
+ * a second loop.
+ */
+#ifndef TESTS_UNIT_NET_SUITE_H
+#define TESTS_UNIT_NET_SUITE_H
+
+#include "lib/net/net.h"
+#include "tests/unit/loop_suite.h"
+
+enum net_test_op {
+	OP_ECHO = 1,  /* payload and body come back */
+	OP_HOLD = 2,  /* is answered by rig_release() */
+	OP_NOTE = 3,  /* one-way */
+	OP_NEW = 4,   /* since version 2 */
+	OP_GROWN = 5, /* bodies have grown */
+	OP_READ = 6,  /* gives as many bytes as the body says, in pieces */
+	OP_UNSERVED = 7,
+	OP_FAIL = 8, /* answers with the code in the body */
+	OP_LATE = 9, /* known to nobody who serves */
+	OP_COUNT
+};
+
+struct test_body {
+	le32 seed;
+	le32 size;
+};
+
+struct test_grown {
+	le32 old;
+	le32 old_too;
+	le32 new;
+	le32 newer;
+};
+
+extern const struct wire_protocol test_protocol;
+
+struct rig {
+	struct bed *bed;
+	struct net *server, *client;
+	struct net_listener *listener;
+	struct net_link *link;
+	struct net_service service;
+	/* of the server */
+	unsigned opened, closed, notes, handled;
+	int closed_error;
+	int refuse_with;
+	struct net_session *session; /* opened last */
+	struct net_request *held[4096];
+	unsigned held_count;
+	bool is_lazy; /* do not answer ECHO before rig_release() */
+	/* of the link */
+	unsigned ups, downs;
+	int down_error;
+};
+
+extern const struct wire_identity identity_a, identity_b;
+
+/* @options of both nets may be NULL. */
+struct rig *rig_new(struct bed *bed, const struct net_options *server_options,
+		    const struct net_options *client_options);
+void rig_free(struct rig *rig);
+/* A link of the rig's client to its server. */
+struct net_link *rig_link(struct rig *rig, const struct net_link_options *options);
+/* Answer all requests that are held. */
+void rig_release(struct rig *rig, int status);
+
+/* A call with what came of it. */
+struct test_call {
+	struct net_call call;
+	struct test_body body;
+	struct slice slices[4];
+	unsigned done;
+	int result;
+	uint32_t reply_seed;
+	uint64_t order; /* the how-manieth completion of all */
+	bool is_right;	/* the echo is what was sent */
+	struct slice kept;
+};
+extern uint64_t test_call_order;
+
+void test_call_init(struct test_call *call, uint16_t op, uint32_t seed, uint32_t size);
+/* Gives the call a payload of @size bytes that depends on its seed, in @pieces. */
+void test_call_fill(struct test_call *call, struct loop *loop, uint32_t size, unsigned pieces);
+void test_call_drop(struct test_call *call); /* its payload */
+int test_call_wait(struct rig *rig, struct test_call *call);
+
+extern const struct CMUnitTest net_suite_calls[];
+extern const size_t net_suite_calls_count;
+extern const struct CMUnitTest net_suite_lies[];
+extern const size_t net_suite_lies_count;
+
+#endif
