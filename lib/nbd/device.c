@@ -409,6 +409,8 @@ void nbd_device_eof(struct nbd_device *device)
 	device->is_eof = true;
 	if (!takes_requests(device) || device->state == NBD_DEVICE_BLOCKED)
 		return; /* the request that waits for room is whole, or says what follows */
+	if (device->state != NBD_DEVICE_HEADER || device->header_used > 0)
+		device->reason = "the client left in the middle of a request";
 	drop_current(device);
 	device_enter(device, NBD_DEVICE_DRAINING);
 	device_settle(device);

@@ -452,6 +452,16 @@ struct nbd_session nbd_listener_take_session(struct nbd_listener *l)
 	return l->session;
 }
 
+struct nbd_device *nbd_listener_start_device(struct nbd_listener *l)
+{
+	assert(l->state == NBD_LISTENER_DONE && l->has_session);
+	struct nbd_device *device = nbd_device_new(l->server, &l->session, l->host);
+
+	if (device)
+		l->has_session = false;
+	return device;
+}
+
 enum nbd_listener_state nbd_listener_state(const struct nbd_listener *l)
 {
 	return l->state;

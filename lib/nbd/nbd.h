@@ -283,6 +283,8 @@ uint32_t nbd_listener_features(const struct nbd_listener *listener);
  * Output that is left must be sent before any of the device's.
  */
 struct nbd_session nbd_listener_take_session(struct nbd_listener *listener);
+/* The same, into a device with the same host. NULL: out of memory, the listener has it still. */
+struct nbd_device *nbd_listener_start_device(struct nbd_listener *listener);
 
 /*
  * Answer the open callback. @rc: 0, or an error code, whose text the client gets (-ENOENT and
@@ -371,7 +373,8 @@ enum nbd_device_state nbd_device_state(const struct nbd_device *device);
 const char *nbd_device_state_name(enum nbd_device_state state);
 /* Does it take input? */
 bool nbd_device_is_open(const struct nbd_device *device);
-const char *nbd_device_reason(const struct nbd_device *device); /* why FAILED; "" else */
+/* Why it ended, for logs; "" if by the protocol's rules. */
+const char *nbd_device_reason(const struct nbd_device *device);
 const struct nbd_session *nbd_device_session(const struct nbd_device *device);
 void *nbd_device_handle(const struct nbd_device *device);  /* nbd_export.handle */
 void *nbd_device_context(const struct nbd_device *device); /* nbd_host.context */

@@ -25,6 +25,7 @@
 #include "lib/base/buffer.h"
 #include "lib/base/err.h"
 #include "lib/loop/loop.h"
+#include "lib/net/nbd_link.h"
 #include "lib/wire/wire.h"
 
 struct net;
@@ -361,6 +362,6 @@ void net_stream_resume(struct net_stream *stream);
 /* Drop it; `closed` runs later with @error. Nothing else runs any more. More calls do nothing. */
 void net_stream_close(struct net_stream *stream, int error);
 
-/* ---- end of what lib/net gives for frames; NBD follows ---- */
+/* ---- NBD: see lib/net/nbd_link.h ---- */
 
 #endif

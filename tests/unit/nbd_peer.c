@@ -417,8 +417,7 @@ static size_t feed_once(struct peer *peer, const uint8_t *data, size_t size)
 	if (peer->listener && nbd_listener_state(peer->listener) != NBD_LISTENER_DONE)
 		return nbd_listener_feed(peer->listener, data, size);
 	if (!peer->device) {
-		struct nbd_session session = nbd_listener_take_session(peer->listener);
-		peer->device = nbd_device_new(peer->server, &session, &peer->host);
+		peer->device = nbd_listener_start_device(peer->listener);
 		assert(peer->device);
 	}
 	return feed_device(peer, data, size);
