@@ -38,6 +38,7 @@
 #define ENGINE_IMAGE_MAX   (1u << 30)  /* bytes of an image */
 #define ENGINE_INFO_MAX	   4096u       /* bytes of a member's info */
 #define ENGINE_QUEUE_MAX   (16u << 20) /* bytes proposed and not yet seen committed */
+#define ENGINE_QUEUE_COUNT 4096u       /* commands proposed and not yet seen committed */
 
 struct engine;
 
@@ -138,7 +139,7 @@ int engine_check_spec(const char *spec, struct error *err);
  * again; a lost one may still commit late), may be committed twice, and may overtake an earlier
  * one. So every command carries a condition under which it is a no-op (REPLICATION.md, S0).
  *
- * 0: taken; -EMSGSIZE: the size; -EAGAIN: ENGINE_QUEUE_MAX bytes wait, try later;
+ * 0: taken; -EMSGSIZE: the size; -EAGAIN: too many wait, try later;
  * -E_NO_QUORUM: not taken now; -E_SHUTDOWN: after failed or engine_leave().
  */
 int engine_propose(struct engine *engine, const void *command, uint32_t size);
