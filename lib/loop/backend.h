@@ -168,6 +168,12 @@ void loop_op_finish(struct loop_op *op, int result);
  */
 uint64_t loop_next_deadline(struct loop *loop);
 
+/*
+ * The next loop_post() or loop_stop() is to call wake(): for a back end whose
+ * loops sleep outside of wait().
+ */
+void loop_expect_wake(struct loop *loop);
+
 struct loop_backend *loop_backend_of(const struct loop *loop);
 
 #endif

@@ -202,6 +202,11 @@ void loop_post(struct loop *to, struct loop_mail *mail)
 	wake(to);
 }
 
+void loop_expect_wake(struct loop *loop)
+{
+	__atomic_store_n(&loop->is_asleep, 1, __ATOMIC_SEQ_CST);
+}
+
 static void deliver_mail(struct loop *loop)
 {
 	struct __cds_wfcq_head head;

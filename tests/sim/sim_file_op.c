@@ -1,0 +1,227 @@
+/*
+ * Operations on files: they take a while, then happen at one instant. A sync
+ * covers the writes that had ended when it began. Faults are met at the end.
+ */
+#include <string.h>
+
+#include "lib/base/assert.h"
+#include "tests/sim/sim_priv.h"
+
+static struct sim_host *host_of(const struct loop_op *op)
+{
+	return sim_loop_of_op(op)->process->host;
+}
+
+static struct sim_inode *inode_of(const struct loop_op *op)
+{
+	return op->target ? ((struct sim_file *)op->target)->inode : NULL;
+}
+
+/* ---- faults ---- */
+
+int sim_fault_meet(struct sim_inode *inode, enum loop_op_kind kind)
+{
+	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+		if (inode->faults[i].kind == kind && --inode->faults[i].countdown == 0) {
+			inode->faults[i].kind = LOOP_OP_NONE;
+			return inode->faults[i].fault;
+		}
+	return -1;
+}
+
+int sim_file_fault(struct sim_host *host, const char *path, enum loop_op_kind kind, unsigned nth,
+		   enum sim_fault fault)
+{
+	struct sim_inode *inode = sim_fs_find(host, path);
+
+	if (!inode)
+		return -ENOENT;
+	assert(kind != LOOP_OP_NONE && nth > 0);
+	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+		if (inode->faults[i].kind == kind)
+			return -EBUSY;
+	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+		if (inode->faults[i].kind == LOOP_OP_NONE) {
+			inode->faults[i].kind = (uint8_t)kind;
+			inode->faults[i].fault = (uint8_t)fault;
+			inode->faults[i].countdown = nth;
+			return 0;
+		}
+	return -EBUSY;
+}
+
+int sim_file_unhang(struct sim_host *host, const char *path)
+{
+	struct sim_inode *inode = sim_fs_find(host, path);
+	struct sim_op *op, *next;
+
+	if (!inode)
+		return -ENOENT;
+	cds_list_for_each_entry_safe(op, next, &inode->hanging, hanging) {
+		op->hangs_on = NULL;
+		cds_list_del(&op->hanging);
+		sim_schedule(host->world, &op->event, host->world->now_ns);
+	}
+	return 0;
+}
+
+/* ---- what each kind does ---- */
+
+static int do_open(struct loop_op *op, struct sim_op *sim_op)
+{
+	return sim_fs_open(sim_loop_of_op(op)->process, op->path, (unsigned)op->length,
+			   &op->out.file);
+}
+
+static int do_read(struct loop_op *op, struct sim_op *sim_op)
+{
+	uint64_t offset = op->offset;
+	int done = 0;
+
+	if (!(((struct sim_file *)op->target)->flags & LOOP_FILE_READ))
+		return -EBADF;
+	for (uint32_t i = 0; i < op->iov_count; i++) {
+		uint64_t n = sim_inode_read(inode_of(op), op->iov[i].iov_base, op->iov[i].iov_len,
+					    offset);
+
+		done += (int)n;
+		offset += n;
+		if (n < op->iov[i].iov_len)
+			break;
+	}
+	return done;
+}
+
+static int do_write(struct loop_op *op, struct sim_op *sim_op)
+{
+	struct sim_file *file = op->target;
+	uint64_t offset = file->flags & LOOP_FILE_APPEND ? file->inode->size : op->offset;
+	int rc = 0;
+
+	if (!(file->flags & LOOP_FILE_WRITE))
+		return -EBADF;
+	for (uint32_t i = 0; i < op->iov_count && rc == 0; i++) {
+		rc = sim_inode_write(file->inode, op->iov[i].iov_base, op->iov[i].iov_len, offset);
+		offset += op->iov[i].iov_len;
+	}
+	return rc < 0 ? rc : (int)op->length;
+}
+
+static int do_sync(struct loop_op *op, struct sim_op *sim_op)
+{
+	sim_inode_sync(inode_of(op), sim_op->begin_order);
+	return 0;
+}
+
+static int do_allocate(struct loop_op *op, struct sim_op *sim_op)
+{
+	struct sim_file *file = op->target;
+	uint64_t end = op->offset + op->length;
+
+	if (!(file->flags & LOOP_FILE_WRITE))
+		return -EBADF;
+	if (op->length == 0 || end < op->offset)
+		return -EINVAL;
+	return end > file->inode->size ? sim_inode_resize(file->inode, end) : 0;
+}
+
+static int do_unlink(struct loop_op *op, struct sim_op *sim_op)
+{
+	return sim_fs_unlink(host_of(op), op->path);
+}
+
+enum { LATENCY_READ, LATENCY_WRITE, LATENCY_SYNC };
+
+static const struct {
+	int (*perform)(struct loop_op *op, struct sim_op *sim_op);
+	uint8_t latency;
+} kinds[LOOP_OP_KINDS] = {
+	[LOOP_OP_OPEN] = {do_open, LATENCY_READ},
+	[LOOP_OP_READ] = {do_read, LATENCY_READ},
+	[LOOP_OP_WRITE] = {do_write, LATENCY_WRITE},
+	[LOOP_OP_SYNC] = {do_sync, LATENCY_SYNC},
+	[LOOP_OP_ALLOCATE] = {do_allocate, LATENCY_WRITE},
+	[LOOP_OP_UNLINK] = {do_unlink, LATENCY_WRITE},
+};
+
+/* ---- their lives ---- */
+
+static uint64_t draw_latency(struct sim_host *host, enum loop_op_kind kind)
+{
+	const struct sim_latency *l = &host->fs.latency;
+
+	if (kinds[kind].latency == LATENCY_READ)
+		return sim_between(host->world, l->read_min_ns, l->read_max_ns);
+	if (kinds[kind].latency == LATENCY_WRITE)
+		return sim_between(host->world, l->write_min_ns, l->write_max_ns);
+	return sim_between(host->world, l->sync_min_ns, l->sync_max_ns);
+}
+
+static void on_end(struct sim_event *event)
+{
+	struct sim_op *sim_op = container_of_type(event, struct sim_op, event);
+	struct loop_op *op = sim_op->op;
+	struct sim_inode *inode = inode_of(op);
+	int fault = inode ? sim_fault_meet(inode, op->kind) : -1;
+	int result;
+
+	if (fault == SIM_FAULT_HANG) {
+		sim_op->hangs_on = inode;
+		cds_list_add_tail(&sim_op->hanging, &inode->hanging);
+		return;
+	}
+	result = fault == SIM_FAULT_EIO ? -EIO : kinds[op->kind].perform(op, sim_op);
+	sim_op_free(sim_op);
+	sim_finish(op, result);
+}
+
+/* As the kernel does for O_DIRECT, and stricter than some disks ask. */
+static bool is_misaligned(const struct loop_op *op)
+{
+	const struct loop_file *file = op->target;
+
+	if (!file || !file->is_direct || (op->kind != LOOP_OP_READ && op->kind != LOOP_OP_WRITE))
+		return false;
+	if (op->offset % SIM_PAGE)
+		return true;
+	for (uint32_t i = 0; i < op->iov_count; i++)
+		if ((uintptr_t)op->iov[i].iov_base % SIM_PAGE || op->iov[i].iov_len % SIM_PAGE)
+			return true;
+	return false;
+}
+
+void sim_file_submit(struct sim_loop *loop, struct loop_op *op)
+{
+	struct sim_host *host = loop->process->host;
+	struct sim_op *sim_op;
+
+	if (is_misaligned(op)) {
+		sim_finish(op, -EINVAL);
+		return;
+	}
+	sim_op = sim_op_new(op, on_end);
+	sim_op->begin_order = host->fs.order;
+	sim_schedule(host->world, &sim_op->event,
+		     host->world->now_ns + draw_latency(host, op->kind));
+}
+
+void sim_file_cancel(struct sim_loop *loop, struct loop_op *op)
+{
+	struct sim_op *sim_op = op->backend;
+
+	/* What has reached the disk cannot be called back, nor can what hangs there. */
+	if (sim_op->hangs_on || sim_coin(loop->process->host->world))
+		return;
+	sim_op_free(sim_op);
+	sim_finish(op, -ECANCELED);
+}
+
+void sim_file_op_lost(struct sim_op *sim_op)
+{
+	struct loop_op *op = sim_op->op;
+
+	if ((op->kind == LOOP_OP_WRITE || op->kind == LOOP_OP_UNLINK ||
+	     op->kind == LOOP_OP_ALLOCATE) &&
+	    !sim_op->hangs_on && sim_coin(sim_op->world))
+		(void)kinds[op->kind].perform(op, sim_op);
+}
