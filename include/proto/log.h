@@ -327,4 +327,149 @@ struct log_volume_own {
 };
 WIRE_SIZE(struct log_volume_own, 24);
 
+/*
+ * The image: everything that the commands up to `index` have made.
+ *
+ *   log_image | settings | policies | nodes | stores | PGs | volumes
+ *
+ * Each kind ascends by id (settings: as the writer lists them; policies: 0, 1, ...), so
+ * that equal maps give equal bytes.
+ */
+struct log_image {
+	le32 magic;
+	le32 version;
+	le64 size; /* bytes of all */
+	le32 crc;  /* CRC32C of all with this field zero */
+	le32 level;
+	struct log_uuid cluster; /* null: not formatted */
+	le64 index;
+	le64 next_id;
+	le32 next_node;
+	le32 next_store;
+	le32 setting_count;
+	le32 policy_count;
+	le32 node_count;
+	le32 store_count;
+	le32 pg_count;
+	le32 volume_count;
+};
+WIRE_SIZE(struct log_image, 88);
+WIRE_OFFSET(struct log_image, cluster, 24);
+
+struct log_image_setting {
+	char name[LOG_KEY_SIZE];
+	le64 value;
+};
+WIRE_SIZE(struct log_image_setting, 72);
+
+struct log_image_policy {
+	le32 copies;
+	le32 min_insync;
+	le32 pg_count;
+	le32 reserved;
+};
+WIRE_SIZE(struct log_image_policy, 16);
+
+#define LOG_WINDOW_WORDS 16u /* of the commands of a node that were applied */
+
+struct log_image_node {
+	struct log_uuid uuid;
+	le32 id;
+	le32 flags; /* enum cluster_node_flags */
+	le64 incarnation;
+	le64 start;
+	le64 session;
+	le32 version_min;
+	le32 version_max;
+	le32 loops;
+	le32 reserved;
+	le64 sequence;
+	le64 applied[LOG_WINDOW_WORDS];
+	char address[LOG_ADDRESS_SIZE];
+	char zone[LOG_ZONE_SIZE];
+};
+WIRE_SIZE(struct log_image_node, 392);
+
+struct log_image_store {
+	struct log_uuid uuid;
+	le32 id;
+	le32 node;
+	le32 flags; /* enum cluster_store_flags */
+	le32 weight;
+	le32 shards;
+	le32 reserved;
+	le64 incarnation;
+	le64 start;
+	le64 size_bytes;
+	char path[LOG_NAME_SIZE];
+};
+WIRE_SIZE(struct log_image_store, 320);
+
+/* Then its seats, joins and targets (le32 each). */
+struct log_image_pg {
+	le32 id;
+	le32 primary;
+	le64 epoch;
+	le64 reign;
+	le64 loss_epoch;
+	le64 target_index;
+	le64 fence_index;
+	le64 fence_incarnation;
+	le32 fence_store;
+	le32 fence_node;
+	le32 forced;
+	le16 isr_count;
+	le16 join_count;
+	le16 target_count;
+	le16 reserved[3];
+};
+WIRE_SIZE(struct log_image_pg, 80);
+
+struct log_image_seat {
+	le32 store;
+	le32 flags; /* enum cluster_seat_flags */
+};
+WIRE_SIZE(struct log_image_seat, 8);
+
+struct log_image_join {
+	le32 store;
+	le32 reserved;
+	le64 index;
+	le64 incarnation;
+};
+WIRE_SIZE(struct log_image_join, 24);
+
+/* Then its name, layers (le64 each), openers and properties. */
+struct log_image_volume {
+	le64 id;
+	le64 family;
+	le64 size_bytes;
+	le64 generation;
+	le64 owner;
+	le64 created;
+	le64 changed;
+	le32 policy;
+	le16 access;
+	le16 durability;
+	le16 name_length;
+	le16 layer_count;
+	le16 opener_count;
+	le16 property_count;
+};
+WIRE_SIZE(struct log_image_volume, 72);
+
+struct log_image_opener {
+	le64 session;
+	le32 flags;
+	le32 reserved;
+};
+WIRE_SIZE(struct log_image_opener, 16);
+
+/* Then key and value. */
+struct log_image_property {
+	le16 key_length;
+	le16 value_length;
+};
+WIRE_SIZE(struct log_image_property, 4);
+
 #endif

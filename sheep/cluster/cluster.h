@@ -172,7 +172,7 @@ struct cluster_volume {
 	uint32_t layer_count; /* 1 to LOG_LAYERS_MAX */
 	uint32_t opener_count;
 	uint32_t property_count;
-	uint64_t layers[LOG_LAYERS_MAX];	   /* top first */
+	const uint64_t *layers;			   /* top first */
 	const struct cluster_opener *openers;	   /* by session */
 	const struct cluster_property *properties; /* by key */
 	char name[LOG_NAME_SIZE];
@@ -524,8 +524,9 @@ struct cluster_command *cluster_command_volume_own(uint64_t volume, uint64_t ses
 
 /* What the map cannot know. */
 struct cluster_plan_input {
-	const uint32_t *out_nodes; /* down for longer than down_out_interval */
-	uint32_t out_count;
+	/* Down, or failed, for longer than down_out_interval. */
+	const uint32_t *out_nodes, *out_stores;
+	uint32_t out_node_count, out_store_count;
 };
 
 /*
