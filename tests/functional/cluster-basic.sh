@@ -19,7 +19,7 @@ expect_exit 1 collie 2 vdi create 'a@b' 1G
 expect_exit 5 collie 2 vdi info nothing
 expect_exit 5 collie 2 vdi delete nothing
 expect_exit 2 "$collie_bin" -s "unix:$work/nobody" cluster info
-expect_exit 1 collie 1 cluster format
+expect_exit 3 collie 1 cluster format
 [ "$(collie 3 --json vdi list | jq -r '.[0].name')" = disk ] || fail "vdi list"
 [ "$(collie 3 --json vdi info disk | jq -r .size)" = $((96 << 20)) ] || fail "vdi info"
 
