@@ -19,8 +19,6 @@
 #include "lib/wire/wire.h"
 
 #define ADDRESSES_MAX 8
-#define HINT \
-	"is a sheep running there? It prints its admin address at start; --sheep or $COLLIE_SHEEP name it"
 /* A sheep shall give up before we do, as its text says more: so much earlier at most. */
 #define HEAD_START_MS 500u
 #define STOP_NS	      (2 * NS_PER_S)
@@ -229,18 +227,44 @@ static int refusal(uint32_t status, const struct slice *reply, struct failure *f
 	return rc;
 }
 
+/* What to do about it, where we know. */
+static const struct hint {
+	int code;
+	const char *text;
+} hints[] = {
+#define HINT_NOBODY                                                                     \
+	"; is a sheep running there? It prints its admin address at start; --sheep or " \
+	"$COLLIE_SHEEP say which one to ask"
+#define HINT_STRANGER "; is that the admin address of a sheep?"
+	{-ENOENT, HINT_NOBODY},
+	{-ECONNREFUSED, HINT_NOBODY},
+	{-EHOSTUNREACH, HINT_NOBODY},
+	{-ETIMEDOUT, "; is the sheep stopped, or overloaded?"},
+	{-EACCES, "; only its owner and root may use this socket"},
+	{-EPERM, "; only its owner and root may use this socket"},
+	{-E_PROTOCOL, HINT_STRANGER},
+	{-E_CHECKSUM, HINT_STRANGER},
+	{-E_CLOSED, HINT_STRANGER},
+};
+
+static const char *hint_for(int code)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(hints); i++)
+		if (hints[i].code == code)
+			return hints[i].text;
+	return "";
+}
+
 static int unreachable(struct call *call, struct failure *failure)
 {
 	const struct error *why = net_link_error(call->link);
-	char text[ERROR_TEXT_MAX];
+	const char *text = why->code ? why->text : "no answer";
 	const char *address = call->addresses[call->address];
-
-	/* The text may name the address itself. */
-	snprintf(text, sizeof(text), "%s", why->code ? why->text : "no answer");
 	bool is_named = strstr(text, address) != NULL;
+
 	return failure_set(failure, COLLIE_UNREACHABLE, "unreachable",
-			   "the sheep cannot be reached: %s%s%s; " HINT, is_named ? "" : address,
-			   is_named ? "" : ": ", text);
+			   "the sheep cannot be reached: %s%s%s%s", is_named ? "" : address,
+			   is_named ? "" : ": ", text, hint_for(why->code));
 }
 
 /* ---- a request ---- */

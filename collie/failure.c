@@ -57,13 +57,16 @@ void failure_code_of(uint32_t status, char *out, size_t size)
 int failure_set(struct failure *failure, enum collie_exit exit, const char *code,
 		const char *format, ...)
 {
+	char text[sizeof(failure->text)];
 	va_list ap;
 
 	failure->exit = exit;
 	snprintf(failure->code, sizeof(failure->code), "%s", code);
 	va_start(ap, format);
-	(void)vsnprintf(failure->text, sizeof(failure->text), format, ap);
+	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
+	/* Some of it may come from the other side, or be a strange argument. */
+	clean_copy(failure->text, sizeof(failure->text), text, strlen(text));
 	return (int)exit;
 }
 

@@ -61,7 +61,9 @@ static size_t count_up(struct json_object *nodes, bool with_stores)
 		struct json_object *stores = json_object_object_get(node, "stores");
 		bool has_stores = json_object_is_type(stores, json_type_array) &&
 				  json_object_array_length(stores) > 0;
-		count += strcmp(text_at(node, "status"), "up") == 0 && (has_stores || !with_stores);
+		const char *status = text_at(node, "status");
+		bool is_up = strcmp(status, "up") == 0 || strcmp(status, "draining") == 0;
+		count += is_up && (has_stores || !with_stores);
 	}
 	return count;
 }

@@ -27,6 +27,7 @@ struct fake_sheep {
 	struct loop *loop;
 	struct net *net;
 	struct net_listener *listener;
+	struct wire_protocol protocol;
 	struct logger logger;
 	/* Requests that get no answer as long as anybody could hear it. */
 	struct net_request *silent[16];
@@ -53,17 +54,6 @@ static void on_request(struct net_request *request);
 	},
 
 static const struct wire_op fake_ops[ADMIN_OP_END] = {ADMIN_OP_LIST(FAKE_OP)};
-
-static const struct wire_protocol fake_protocol = {
-	.name = "admin",
-	.magic = FRAME_MAGIC_ADMIN,
-	.version_min = ADMIN_VERSION_MIN,
-	.version_max = ADMIN_VERSION_MAX,
-	.open_classes = 1,
-	.classes = 1,
-	.ops = fake_ops,
-	.op_count = ADMIN_OP_END,
-};
 
 static bool same_json(const char *want, const char *got, size_t size)
 {
@@ -158,17 +148,28 @@ static void *run(void *context)
 	return NULL;
 }
 
-struct fake_sheep *fake_sheep_start(const char *address)
+struct fake_sheep *fake_sheep_start(const char *address, uint16_t version)
 {
 	struct fake_sheep *sheep = calloc(1, sizeof(*sheep));
 	struct wire_identity identity = {.loops = 1, .node_id = 1, .node.bytes = {1}};
 	struct net_options net_options = {0};
 	struct net_listener_options options = {.magic = FRAME_MAGIC_ADMIN};
 	struct loop_options loop_options = {.name = "fake"};
-	struct net_service service = {.protocol = &fake_protocol, .context = sheep};
+	struct net_service service = {.context = sheep};
 	struct error err = {0};
 
 	assert_non_null(sheep);
+	sheep->protocol = (struct wire_protocol){
+		.name = "admin",
+		.magic = FRAME_MAGIC_ADMIN,
+		.version_min = version,
+		.version_max = version,
+		.open_classes = 1,
+		.classes = 1,
+		.ops = fake_ops,
+		.op_count = ADMIN_OP_END,
+	};
+	service.protocol = &sheep->protocol;
 	sheep->logger = (struct logger){.sink = drop_line};
 	loop_options.logger = &sheep->logger;
 	pthread_mutex_init(&sheep->lock, NULL);

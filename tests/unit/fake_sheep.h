@@ -32,8 +32,11 @@ struct fake_step {
 
 struct fake_sheep;
 
-/* Listen at @address. Asserts what must not fail. */
-struct fake_sheep *fake_sheep_start(const char *address);
+/*
+ * Listen at @address and speak this version of the protocol and no other. Asserts what must
+ * not fail.
+ */
+struct fake_sheep *fake_sheep_start(const char *address, uint16_t version);
 void fake_sheep_stop(struct fake_sheep *sheep);
 const char *fake_sheep_address(const struct fake_sheep *sheep); /* with the real port */
 
