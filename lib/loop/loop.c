@@ -19,6 +19,7 @@
  */
 #include "lib/loop/loop.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <urcu/arch.h>
@@ -28,6 +29,7 @@
 #include "lib/loop/loop_priv.h"
 
 #define TURN_MAX	  256
+#define POLL_MIN_NS	  (10 * NS_PER_US)
 #define BUFFER_KEEP_BYTES (64 * MIB)
 
 int loop_new_on(const struct loop_options *options, struct loop_backend *backend, struct loop **out)
@@ -245,19 +247,36 @@ static bool must_not_sleep(struct loop *loop)
 	return has_mail(loop) || __atomic_load_n(&loop->is_stopped, __ATOMIC_RELAXED);
 }
 
-/* Look again for a while: what comes meanwhile saves a sleep and a wakeup. */
+/*
+ * Look again for a while: what comes meanwhile saves a sleep and a wakeup. Who
+ * would send it may be waiting for this very CPU, so give it away now and then.
+ */
 static bool poll_busily(struct loop *loop, uint64_t until_ns)
 {
 	uint64_t now = loop->ops->now(loop->backend);
-	uint64_t end = min_of(until_ns, now + loop->busy_poll_ns);
+	uint64_t end = min_of(until_ns, now + loop->poll_ns);
 
-	for (; now < end; now = loop->ops->now(loop->backend)) {
+	for (unsigned round = 1; now < end; now = loop->ops->now(loop->backend), round++) {
 		if (must_not_sleep(loop) || loop->ops->has_events(loop->backend))
 			return true;
 		for (unsigned i = 0; i < 8; i++)
 			caa_cpu_relax();
+		if (round % 4 == 0)
+			(void)sched_yield();
 	}
 	return now >= until_ns;
+}
+
+/*
+ * Poll for longer next time if that would have saved this sleep, else not at
+ * all: a loop with little to do then costs no more than one that never polls.
+ */
+static void adapt_poll(struct loop *loop, uint64_t began_ns)
+{
+	if (loop->ops->now(loop->backend) - began_ns > loop->busy_poll_ns)
+		loop->poll_ns = 0;
+	else
+		loop->poll_ns = min_of(max_of(loop->poll_ns * 2, POLL_MIN_NS), loop->busy_poll_ns);
 }
 
 static int sleep_until(struct loop *loop, uint64_t until_ns)
@@ -277,15 +296,18 @@ static int wait_for_work(struct loop *loop, uint64_t deadline_ns)
 
 	if (until_ns <= loop->now_ns)
 		return loop->ops->wait(loop->backend, 0);
-	if (loop->busy_poll_ns && loop->ops->has_events) {
-		int rc = loop->ops->wait(loop->backend, 0);
+	if (!loop->busy_poll_ns || !loop->ops->has_events)
+		return sleep_until(loop, until_ns);
 
-		if (rc < 0 || !cds_list_empty(&loop->ready))
-			return rc;
-		if (poll_busily(loop, until_ns))
-			return loop->ops->wait(loop->backend, 0);
-	}
-	return sleep_until(loop, until_ns);
+	uint64_t began_ns = loop->ops->now(loop->backend);
+	int rc = loop->ops->wait(loop->backend, 0);
+	if (rc < 0 || !cds_list_empty(&loop->ready))
+		return rc;
+	if (poll_busily(loop, until_ns))
+		return loop->ops->wait(loop->backend, 0);
+	rc = sleep_until(loop, until_ns);
+	adapt_poll(loop, began_ns);
+	return rc;
 }
 
 int loop_turn(struct loop *loop, uint64_t deadline_ns)

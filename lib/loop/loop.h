@@ -46,7 +46,8 @@ struct loop_options {
 	struct logger *logger; /* borrowed; current while the loop runs; NULL: the default */
 	uint64_t seed;	       /* of loop_random(); 0: from the system */
 	uint32_t turn_max;     /* completions run per turn; 0: 256 */
-	uint32_t busy_poll_us; /* look again for so long before sleeping; 0: sleep at once */
+	/* Look again for up to so long before sleeping, while that pays; 0: sleep at once. */
+	uint32_t busy_poll_us;
 };
 
 /*

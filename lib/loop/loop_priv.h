@@ -34,9 +34,10 @@ struct loop {
 	struct cds_list_head ready; /* ops by link */
 	uint32_t ops_busy;	    /* submitted and not yet delivered */
 	uint32_t turn_max;
-	uint64_t busy_poll_ns;
-	bool is_firing; /* in the timer phase */
-	bool is_owned;	/* a turn has begun: its thread owns the loop */
+	uint64_t busy_poll_ns; /* at most */
+	uint64_t poll_ns;      /* now */
+	bool is_firing;	       /* in the timer phase */
+	bool is_owned;	       /* a turn has begun: its thread owns the loop */
 	struct timer_heap timers;
 	struct cds_list_head hooks[LOOP_HOOK_PHASES];
 	struct random random;

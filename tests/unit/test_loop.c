@@ -2,13 +2,20 @@
 #include "tests/unit/loop_suite.h"
 
 #include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct loop *new_loop(struct bed *bed, const struct loop_options *options)
@@ -343,6 +350,143 @@ static void test_no_descriptor_is_left_behind(void **state)
 	assert_int_equal(open_descriptors(), before);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_THREAD, &usage), 0);
+	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * NS_PER_US;
+}
+
+/* Rule 6 of the promise, cost follows work: polling stops where it does not pay. */
+static void test_idle_loop_that_may_poll_does_not(void **state)
+{
+	struct bed *bed = *state;
+	struct loop *loop = new_loop(bed, &(struct loop_options){.busy_poll_us = 10000});
+	struct call call = {0};
+	uint64_t before;
+
+	for (unsigned i = 0; i < 100; i++) { /* a busy time first */
+		loop_complete(loop, call_begin(&call), 0);
+		assert_int_equal(loop_turn(loop, UINT64_MAX), 0);
+	}
+	before = thread_cpu_ns();
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(loop_turn(loop, loop_now(loop) + 20 * NS_PER_MS), 0);
+	assert_true(thread_cpu_ns() - before < 60 * NS_PER_MS); /* it would be 100 or more */
+	loop_free(loop);
+}
+
+/* ---- io_uring forbidden, as in many containers ---- */
+
+static bool text_has(const char *text, const char *a, const char *b)
+{
+	return strstr(text, a) && strstr(text, b);
+}
+
+/* In a process of its own: system call @number fails with @error from now on. */
+static int loop_new_without(int number, int error, struct error *err)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = ARRAY_COUNT(filter), .filter = filter};
+	struct loop *loop;
+	int rc;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		_exit(3);
+	rc = loop_new(&(struct loop_options){0}, &loop, err);
+	if (rc == 0)
+		loop_free(loop);
+	return rc;
+}
+
+static void check_forbidden(int number, int error, const char *says, const char *advises)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct error err = {0};
+		int rc = loop_new_without(number, error, &err);
+
+		_exit(rc < 0 && text_has(err.text, says, advises) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void test_loop_where_io_uring_is_forbidden_says_what_to_do(void **state)
+{
+	check_forbidden(__NR_io_uring_setup, EPERM, "kernel.io_uring_disabled", "seccomp");
+	check_forbidden(__NR_io_uring_setup, ENOSYS, "Linux 5.11", "seccomp");
+	check_forbidden(__NR_io_uring_setup, ENOMEM, "ulimit -l", "memory");
+	check_forbidden(__NR_io_uring_register, EPERM, "io_uring_register", "seccomp");
+}
+
+/* ---- what the kernel does only half ---- */
+
+/* The file may grow by half of the write: the first half is written, the rest is not. */
+static void test_write_that_does_not_fit_is_an_error_not_a_short_count(void **state)
+{
+	struct bed *bed = *state;
+	struct rlimit limit, small = {.rlim_cur = 64 * KIB};
+	uint8_t *data = calloc(1, 64 * KIB);
+	struct iovec iov = {data, 64 * KIB};
+	struct call call = {0};
+	struct loop_file *file;
+	struct error err = {0};
+
+	assert_int_equal(loop_sync_open(bed->loop, bed_path(bed, "f"),
+					LOOP_FILE_WRITE | LOOP_FILE_CREATE, &file, &err),
+			 0);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	small.rlim_max = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	loop_file_write(bed->loop, call_begin(&call), file, &iov, 1, 32 * KIB);
+	int rc = call_wait(bed, &call);
+	int sync_rc = loop_sync_write(bed->loop, file, data, 64 * KIB, 32 * KIB);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(rc, -EFBIG);
+	assert_int_equal(sync_rc, -EFBIG);
+	assert_int_equal(loop_sync_size(bed->loop, file), 64 * KIB);
+	loop_file_close(bed->loop, file);
+	free(data);
+}
+
+static void on_signal(int number)
+{
+}
+
+/* A handler on the loop's thread interrupts its wait; nothing else happens. */
+static void test_signals_do_not_disturb_a_running_loop(void **state)
+{
+	struct bed *bed = *state;
+	struct sigaction action = {.sa_handler = on_signal};
+	struct office mine = {.loop = new_loop(bed, &(struct loop_options){0})};
+	pthread_t runner;
+	void *rc;
+
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	assert_int_equal(pthread_create(&runner, NULL, run_loop, &mine), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		assert_int_equal(pthread_kill(runner, SIGUSR1), 0);
+		usleep(200);
+	}
+	loop_stop(mine.loop);
+	assert_int_equal(pthread_join(runner, &rc), 0);
+	assert_null(rc);
+	loop_free(mine.loop);
+}
+
 static void test_epoll_is_refused_with_a_text(void **state)
 {
 	struct loop *loop;
@@ -362,6 +506,10 @@ static const struct CMUnitTest tests_of_real_loops[] = {
 	BED_TEST(test_abandoned_unix_socket_is_replaced_and_another_file_is_not),
 	BED_TEST(test_closing_leaves_a_unix_socket_that_is_not_its_own),
 	BED_TEST(test_no_descriptor_is_left_behind),
+	BED_TEST(test_idle_loop_that_may_poll_does_not),
+	BED_TEST(test_loop_where_io_uring_is_forbidden_says_what_to_do),
+	BED_TEST(test_write_that_does_not_fit_is_an_error_not_a_short_count),
+	BED_TEST(test_signals_do_not_disturb_a_running_loop),
 	BED_TEST(test_epoll_is_refused_with_a_text),
 };
 
