@@ -16,21 +16,24 @@
 #include "lib/base/assert.h"
 #include "lib/base/size.h"
 
-#define CHUNK_REQUESTS 16u
-#define CHUNK_HEAD     64u /* keeps requests aligned behind struct request_chunk */
+#define CHUNK_FIRST 4u
+#define CHUNK_MAX   64u
+#define CHUNK_HEAD  64u /* keeps requests aligned behind struct request_chunk */
 
 static void grow(struct nbd_device *device)
 {
 	uint32_t size = device->server->request_size;
-	struct request_chunk *chunk = aligned_alloc(64, CHUNK_HEAD + CHUNK_REQUESTS * (size_t)size);
+	/* As many again as there are: few steps to the top, little for a shy connection. */
+	uint32_t count = min_of(max_of(device->made, CHUNK_FIRST), CHUNK_MAX);
+	struct request_chunk *chunk = aligned_alloc(64, CHUNK_HEAD + count * (size_t)size);
 
 	if (!chunk)
 		return;
 	chunk->next = device->chunks;
 	device->chunks = chunk;
 	device->stats.grown++;
-	device->made += CHUNK_REQUESTS;
-	for (uint32_t i = 0; i < CHUNK_REQUESTS; i++) {
+	device->made += count;
+	for (uint32_t i = 0; i < count; i++) {
 		struct nbd_request *request =
 			(void *)((uint8_t *)chunk + CHUNK_HEAD + i * (size_t)size);
 		request->stage = REQUEST_SPARE;
