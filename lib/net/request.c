@@ -3,7 +3,7 @@
  *
  * A request takes up credit from its header on and gives it back when it is answered; its
  * memory goes back to the net's pool when the reply has been sent. So a session is charged for what
- * handlers hold, and the output queue (bounded in session.c) for what the other side does not read.
+ * handlers hold, and the output queue (bounded by check_output()) for what the other side does not read.
  */
 #include "lib/net/session.h"
 
@@ -12,6 +12,12 @@
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
 #include "lib/base/size.h"
+
+/*
+ * An honest dialler takes up credit again only when it has a reply whole: one credit may be on
+ * its way and one may be sent but not reported by the loop yet.
+ */
+#define OUTPUT_FACTOR 3
 
 static uint64_t charge_of(const struct wire_frame *frame)
 {
@@ -247,6 +253,14 @@ static int make_reply(struct net_request *request, int status, const void *body,
 	return wire_message_init(&request->message, loop_buffers(session->net->loop), &spec);
 }
 
+static void check_output(struct net_session *session)
+{
+	uint64_t limit = OUTPUT_FACTOR * session->agreement.credit_bytes + NET_SEND_BYTES_MAX;
+
+	if (session->outbox.queued_bytes > limit)
+		session_fail(session, -E_PROTOCOL, "asks for more than it reads");
+}
+
 void net_reply(struct net_request *request, int status, const void *body, uint32_t body_size,
 	       const struct slice *slices, uint32_t slice_count)
 {
@@ -272,6 +286,7 @@ void net_reply(struct net_request *request, int status, const void *body, uint32
 		if (rc == 0) {
 			wire_outbox_add(&session->outbox, &request->message);
 			net_stream_wake(&session->stream);
+			check_output(session);
 			return;
 		}
 	}

@@ -12,7 +12,7 @@
  * Always true: (1) the service hears of a session only between `opened` and `closed`; (2) an
  * older session of the same link has ended before a newer one's first request is read; (3)
  * what a peer makes us hold is bounded: by the credit before its request is taken, by
- * OUTPUT_FACTOR credits of replies that it does not read, after that it is dropped.
+ * a few credits of replies that it does not read, after that it is dropped (request.c).
  */
 #include "lib/net/session.h"
 
@@ -23,12 +23,6 @@
 #include "lib/base/log.h"
 #include "lib/base/size.h"
 #include "lib/base/text.h"
-
-/*
- * An honest dialler takes up credit again only when it has a reply whole: one credit may be on
- * its way and one may be sent but not reported by the loop yet.
- */
-#define OUTPUT_FACTOR 3
 
 static const uint8_t session_next[SESSION_STATE_COUNT] = {
 	[SESSION_GREETING] = BIT(SESSION_MOVING) | BIT(SESSION_REFUSING) | BIT(SESSION_CLOSING),
@@ -409,12 +403,6 @@ static void stream_received(struct net_stream *stream, size_t size)
 static unsigned stream_output(struct net_stream *stream, struct iovec *iov, unsigned max)
 {
 	struct net_session *session = session_of(stream);
-	uint64_t limit = OUTPUT_FACTOR * session->agreement.credit_bytes + NET_SEND_BYTES_MAX;
-
-	if (session->state == SESSION_OPEN && session->outbox.queued_bytes > limit) {
-		session_fail(session, -E_PROTOCOL, "asks for more than it reads");
-		return 0;
-	}
 	unsigned count = wire_outbox_output(&session->outbox, iov, max, NET_SEND_BYTES_MAX);
 	if (count > 0)
 		watch(session);

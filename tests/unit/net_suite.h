@@ -90,6 +90,37 @@ void test_call_fill(struct test_call *call, struct loop *loop, uint32_t size, un
 void test_call_drop(struct test_call *call); /* its payload */
 int test_call_wait(struct rig *rig, struct test_call *call);
 
+/* A peer by hand: sends what it likes, keeps what comes. */
+struct raw {
+	struct bed *bed;
+	struct loop *loop;
+	struct loop_socket *socket;
+	struct call recv, send;
+	struct iovec iov, send_iov;
+	uint8_t *data;
+	size_t size, room;
+	bool is_ended;	 /* the other side closed it, one way or the other */
+	bool is_reading; /* without it what comes stays in the kernel */
+};
+
+/* Connected to @address. */
+struct raw *raw_dial(struct bed *bed, const char *address);
+/* The next connection that @listener, on the bed's other loop, gets. */
+struct raw *raw_accept(struct bed *bed, struct loop_listener *listener);
+void raw_free(struct raw *raw);
+void raw_read(struct raw *raw); /* from now on */
+/* Send; true if it went, false if the connection had ended. */
+bool raw_send(struct raw *raw, const void *data, size_t size);
+/* Send a frame; body and payload are zeroes. */
+bool raw_frame(struct raw *raw, uint16_t op, uint16_t flags, uint64_t request, uint32_t body_size,
+	       uint32_t payload_size, uint32_t reply_max);
+/* HELLO of @self; @link names it. */
+void raw_hello(struct raw *raw, const struct wire_identity *self, uint64_t link);
+/* Until there are @size bytes, or it has ended. */
+void raw_expect(struct raw *raw, size_t size);
+
+extern const struct CMUnitTest net_suite_life[];
+extern const size_t net_suite_life_count;
 extern const struct CMUnitTest net_suite_calls[];
 extern const size_t net_suite_calls_count;
 extern const struct CMUnitTest net_suite_lies[];

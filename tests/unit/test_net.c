@@ -54,5 +54,7 @@ int main(void)
 
 	failed += _cmocka_run_group_tests("net: calls", net_suite_calls, net_suite_calls_count,
 					  NULL, NULL);
+	failed += _cmocka_run_group_tests("net: lies", net_suite_lies, net_suite_lies_count, NULL,
+					  NULL);
 	return failed;
 }
