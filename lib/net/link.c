@@ -9,7 +9,7 @@
  *    |    \                   |                    CLOSING <-----------------+
  *    |     v                  v                       |
  *    +-- WAITING <------------+-----------------------+  (IDLE if nothing waits for it)
- *             pause is over: CONNECTING
+ *             pause is over, or it has another address: CONNECTING
  *
  * Always true: (1) a call is on one list: waiting (for the link or for credit), sent (it has credit
  * and is in the outbox or out), failed (it was never sent; told in the next completion), until it is
@@ -31,7 +31,7 @@ static const uint8_t link_next[NET_LINK_STATE_COUNT] = {
 	[NET_LINK_CONNECTING] = BIT(NET_LINK_GREETING) | BIT(NET_LINK_WAITING) | BIT(NET_LINK_IDLE),
 	[NET_LINK_GREETING] = BIT(NET_LINK_UP) | BIT(NET_LINK_CLOSING),
 	[NET_LINK_UP] = BIT(NET_LINK_CLOSING),
-	[NET_LINK_CLOSING] = BIT(NET_LINK_WAITING) | BIT(NET_LINK_IDLE),
+	[NET_LINK_CLOSING] = BIT(NET_LINK_WAITING) | BIT(NET_LINK_IDLE) | BIT(NET_LINK_CONNECTING),
 	[NET_LINK_WAITING] = BIT(NET_LINK_CONNECTING) | BIT(NET_LINK_IDLE),
 };
 

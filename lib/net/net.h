@@ -98,7 +98,9 @@ struct net_call {
 	const void *body;	    /* copied by net_link_call() */
 	const struct slice *slices; /* the payload: array and memory borrowed until done */
 	uint32_t slice_count;
-	uint32_t reply_max; /* longest reply payload wanted; 0: as the op's row says */
+	/* Longest reply payload wanted; 0: as the op's row says. It is charged to the credit:
+	 * whoever asks for more than it needs has fewer calls outstanding. */
+	uint32_t reply_max;
 	/*
 	 * Exactly once, never inside net_link_call(). @result: 0 or the negative code of the reply's
 	 * status; -E_CLOSED: there is no reply, because the link was reset, refused or given up

@@ -255,7 +255,10 @@ static void open_session(struct net_session *session)
 	struct error err = {0};
 	int rc = 0;
 
-	assert(service); /* the accepting loop had it, and all loops serve the same protocols */
+	if (!service) {
+		session_fail(session, -EOPNOTSUPP, "nothing serves this protocol on this loop");
+		return;
+	}
 	session->service = service;
 	agreement->session = (uint64_t)net->options.loop_index << 48 | ++net->session_last;
 	agreement->loop = net->options.loop_index;
@@ -277,6 +280,8 @@ static void open_session(struct net_session *session)
 	}
 	session->was_opened = true;
 	net->stats.sessions_opened++;
+	if (session->state != SESSION_MOVING) /* `opened` has closed it */
+		return;
 	session_enter(session, SESSION_OPEN);
 	log_info("session %llu from %s: open: %s version %u, class %u",
 		 (unsigned long long)agreement->session, session->address, service->protocol->name,
@@ -310,8 +315,12 @@ static void move(struct loop_op *op, int result)
 		session_free_if_over(session);	/* the stream may have closed before */
 		return;
 	}
-	struct loop_socket *socket = net_stream_release(&session->stream);
 	loop_timer_stop(net->loop, &session->watch);
+	if (session->target == net) {
+		open_session(session);
+		return;
+	}
+	struct loop_socket *socket = net_stream_release(&session->stream);
 	wire_decoder_done(&session->decoder);
 	cds_list_del(&session->link);
 	net->session_count--;
