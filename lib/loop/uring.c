@@ -278,7 +278,7 @@ static int explain(int rc, struct error *err)
 	}
 }
 
-static int make_ring(struct io_uring *ring, struct error *err)
+static int make_ring(struct uring *uring, struct error *err)
 {
 	int rc = -EINVAL;
 
@@ -288,7 +288,8 @@ static int make_ring(struct io_uring *ring, struct error *err)
 			.cq_entries = CQ_ENTRIES,
 		};
 
-		rc = io_uring_queue_init_params(SQ_ENTRIES, ring, &params);
+		rc = io_uring_queue_init_params(SQ_ENTRIES, &uring->ring, &params);
+		uring->can_poll_first = setup_flags[i] & IORING_SETUP_COOP_TASKRUN;
 	}
 	return rc < 0 ? explain(rc, err) : 0;
 }
@@ -372,7 +373,7 @@ int uring_new(struct loop_backend **out, struct error *err)
 	uring->base.ops = &uring_ops;
 	CDS_INIT_LIST_HEAD(&uring->backlog);
 	CDS_INIT_LIST_HEAD(&uring->cancels);
-	rc = make_ring(&uring->ring, err);
+	rc = make_ring(uring, err);
 	if (rc < 0)
 		goto fail;
 	rc = check_ring(&uring->ring, err);

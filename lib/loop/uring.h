@@ -11,7 +11,8 @@ struct uring {
 	struct io_uring ring;
 	bool is_enabled; /* since the first turn: its thread owns the ring */
 	bool is_wake_armed;
-	int wake_fd; /* eventfd */
+	bool can_poll_first; /* since 5.19, as the setup flag that was taken with it */
+	int wake_fd;	     /* eventfd */
 	uint64_t wake_value;
 	struct cds_list_head backlog; /* ops that found the ring full, by link */
 	struct cds_list_head cancels; /* ops whose cancel found the ring full, by link */

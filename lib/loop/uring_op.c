@@ -132,7 +132,7 @@ static void prepare_stream(struct uring *uring, struct loop_op *op, struct io_ur
 	}
 	if (!is_recv)
 		sqe->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-	else if (!socket->has_more)
+	else if (!socket->has_more && uring->can_poll_first)
 		sqe->ioprio |= IORING_RECVSEND_POLL_FIRST; /* spare the vain look */
 }
 

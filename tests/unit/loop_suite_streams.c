@@ -23,7 +23,6 @@ static void close_both(struct bed *bed, struct loop_socket *sockets[2])
 {
 	loop_socket_close(bed->loop, sockets[0]);
 	loop_socket_close(bed->loop, sockets[1]);
-	bed_turn(bed);
 }
 
 static void ping_pong(struct bed *bed, struct loop_socket *sockets[2])
@@ -428,6 +427,95 @@ static void test_many_connections_at_once(void **state)
 		close_both(bed, sockets[i]);
 }
 
+/* ---- anything, in any order ---- */
+
+enum { MONKEY_PAIRS = 8, MONKEY_BYTES = 200000 };
+
+struct monkey_end {
+	struct loop_socket *socket;
+	struct call recv, send;
+	struct iovec recv_iov, send_iov;
+	uint8_t in[5000];
+};
+
+static bool monkey_is_idle(const struct monkey_end *end)
+{
+	return !loop_op_is_busy(&end->recv.op) && !loop_op_is_busy(&end->send.op);
+}
+
+static void monkey_step(struct bed *bed, struct monkey_end *end, uint8_t *data, uint64_t dice)
+{
+	size_t size = 1 + (dice >> 8) % (dice & 64 ? MONKEY_BYTES - 1 : 100);
+
+	switch (dice % 16) {
+	case 0:
+		loop_socket_close(bed->loop, end->socket);
+		end->socket = NULL;
+		break;
+	case 1:
+		loop_cancel(bed->loop, &end->recv.op);
+		break;
+	case 2:
+		loop_cancel(bed->loop, &end->send.op);
+		break;
+	case 3:
+		loop_socket_shutdown(bed->loop, end->socket, dice & 32);
+		break;
+	case 4:
+		assert_int_equal(loop_turn(bed->loop, loop_now(bed->loop) + 100 * NS_PER_US), 0);
+		break;
+	default:
+		if ((dice & 1) && !loop_op_is_busy(&end->recv.op)) {
+			end->recv_iov = (struct iovec){end->in, min_of(size, sizeof(end->in))};
+			loop_recv(bed->loop, call_begin(&end->recv), end->socket, &end->recv_iov,
+				  1);
+		} else if (!loop_op_is_busy(&end->send.op)) {
+			end->send_iov = (struct iovec){data, size};
+			loop_send(bed->loop, call_begin(&end->send), end->socket, &end->send_iov,
+				  1);
+		} else {
+			assert_int_equal(loop_turn(bed->loop, 0), 0);
+		}
+		break;
+	}
+}
+
+static void test_random_use_ends_with_every_op_completed_once(void **state)
+{
+	struct bed *bed = *state;
+	struct monkey_end(*ends)[2] = calloc(MONKEY_PAIRS, sizeof(*ends));
+	uint8_t *data = calloc(1, MONKEY_BYTES);
+	struct random random;
+
+	random_init(&random, 99);
+	for (unsigned step = 0; step < 20000; step++) {
+		unsigned pair = (unsigned)random_below(&random, MONKEY_PAIRS);
+		struct monkey_end *end = &ends[pair][random_below(&random, 2)];
+		struct loop_socket *fresh[2];
+
+		if (end->socket) {
+			monkey_step(bed, end, data, random_u64(&random));
+			assert_true(end->recv.completions <= 1 && end->send.completions <= 1);
+		} else if (!ends[pair][0].socket && !ends[pair][1].socket &&
+			   monkey_is_idle(&ends[pair][0]) && monkey_is_idle(&ends[pair][1])) {
+			bed_connect(bed, step % 2 ? bed->tcp_any : bed->unix_address, fresh);
+			ends[pair][0].socket = fresh[0];
+			ends[pair][1].socket = fresh[1];
+		} else {
+			assert_int_equal(loop_turn(bed->loop, 0), 0);
+		}
+	}
+	for (unsigned i = 0; i < MONKEY_PAIRS * 2; i++) {
+		struct monkey_end *end = &ends[i / 2][i % 2];
+
+		loop_socket_close(bed->loop, end->socket);
+		BED_UNTIL(bed, monkey_is_idle(end));
+		assert_true(end->recv.completions <= 1 && end->send.completions <= 1);
+	}
+	free(ends);
+	free(data);
+}
+
 const struct CMUnitTest loop_suite_streams[] = {
 	BED_TEST(test_tcp_unix_and_pair_carry_bytes_both_ways),
 	BED_TEST(test_addresses_are_checked),
@@ -445,5 +533,6 @@ const struct CMUnitTest loop_suite_streams[] = {
 	BED_TEST(test_send_to_a_peer_that_is_gone_fails_without_a_signal),
 	BED_TEST(test_socket_moves_to_another_loop),
 	BED_TEST(test_many_connections_at_once),
+	BED_TEST(test_random_use_ends_with_every_op_completed_once),
 };
 const size_t loop_suite_streams_count = ARRAY_COUNT(loop_suite_streams);
