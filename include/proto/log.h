@@ -41,6 +41,7 @@
 	X(SETTING, 10)                                                                             \
 	X(POLICY, 11)                                                                              \
 	X(LEVEL, 12)                                                                               \
+	X(SHUTDOWN, 13)                                                                               \
 	X(RETARGET, 20)                                                                            \
 	X(PG_SHRINK, 21)                                                                           \
 	X(PG_TAKEOVER, 22)                                                                         \
@@ -189,6 +190,12 @@ struct log_set_level {
 	le32 reserved;
 };
 WIRE_SIZE(struct log_set_level, 8);
+
+/* SHUTDOWN: every node that is running when it is committed stops as if it were told to. */
+struct log_shutdown {
+	le64 reserved;
+};
+WIRE_SIZE(struct log_shutdown, 8);
 
 /* RETARGET has an empty body of 8 bytes and these rows. */
 struct log_retarget {

@@ -52,6 +52,8 @@ static const struct command_row command_rows[LOG_TYPE_END] = {
 	ROW(POLICY, log_policy, 0, 0, BOTH, apply_policy, "it is so already"),
 	ROW(LEVEL, log_set_level, 0, 0, BOTH, apply_level,
 	    "the level is not above the present one, or a node cannot"),
+	ROW(SHUTDOWN, log_shutdown, 0, 0, NEEDS_NODE, apply_shutdown,
+	    "its proposer has been started again since"),
 	ROW(RETARGET, log_retarget, sizeof(struct log_retarget_row), 1300, BOTH, apply_retarget,
 	    "row by row: the PG's target_index is another one"),
 	ROW(PG_SHRINK, log_pg_shrink, sizeof(le32), LOG_SEATS_MAX, BOTH, apply_pg_shrink,

@@ -491,6 +491,7 @@ struct cluster_command *cluster_command_setting(const char *name, uint64_t value
 struct cluster_command *cluster_command_policy(uint32_t policy, uint32_t copies,
 					       uint32_t min_insync);
 struct cluster_command *cluster_command_level(uint32_t level);
+struct cluster_command *cluster_command_shutdown(void);
 struct cluster_command *cluster_command_pg_shrink(uint32_t pg, uint64_t epoch, uint32_t flags,
 						  const uint32_t *stores, uint32_t count);
 struct cluster_command *cluster_command_pg_takeover(uint32_t pg, uint64_t epoch, uint32_t store);

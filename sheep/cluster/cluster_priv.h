@@ -136,7 +136,7 @@ typedef enum proto_status apply_fn(struct cluster_edit *edit, const struct log_b
 apply_fn apply_register, apply_dead, apply_leave, apply_store_failed, apply_store_weight,
 	apply_node_drain, apply_node_undrain, apply_node_remove;
 /* settings.c */
-apply_fn apply_format, apply_setting, apply_policy, apply_level;
+apply_fn apply_format, apply_setting, apply_policy, apply_level, apply_shutdown;
 /* pgs.c */
 apply_fn apply_retarget, apply_pg_shrink, apply_pg_takeover, apply_pg_primary, apply_pg_join,
 	apply_pg_leave_join, apply_pg_expand, apply_pg_holes, apply_pg_elect, apply_pg_force;

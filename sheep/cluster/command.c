@@ -226,6 +226,11 @@ struct cluster_command *cluster_command_level(uint32_t level)
 	return command;
 }
 
+struct cluster_command *cluster_command_shutdown(void)
+{
+	return command_new(LOG_SHUTDOWN, 0);
+}
+
 /* ---- PGs ---- */
 
 struct cluster_command *cluster_command_retarget(const struct log_retarget_row *rows,

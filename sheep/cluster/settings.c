@@ -246,6 +246,12 @@ static enum proto_status refuse_level(struct cluster_edit *edit, const struct cl
 		      node->version_min, node->version_max, level);
 }
 
+/* The map does not change: whoever applies it while it runs, stops. */
+enum proto_status apply_shutdown(struct cluster_edit *edit, const struct log_body *log)
+{
+	return PROTO_STATUS_OK;
+}
+
 enum proto_status apply_level(struct cluster_edit *edit, const struct log_body *log)
 {
 	uint32_t level = from_le32(((const struct log_set_level *)log->body)->level);

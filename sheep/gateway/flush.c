@@ -180,7 +180,7 @@ static void target_done(struct target *target, int result)
 	if (--flush->asked > 0)
 		return;
 	struct gateway_volume *volume = flush->volume;
-	if (volume->is_gone) {
+	if (volume->is_gone || (flush->result < 0 && volume->gateway->is_stopping)) {
 		flush_end(flush, -E_SHUTDOWN);
 	} else if (flush->result < 0) {
 		log_debug("gateway: flush of '%s' is repeated: %s", volume->name,
@@ -455,7 +455,7 @@ void flush_retry(struct gateway *gateway)
 	cds_list_for_each_entry_safe(flush, next, &due, link) {
 		cds_list_del(&flush->link);
 		flush->is_waiting = false;
-		if (flush->volume->is_gone)
+		if (flush->volume->is_gone || gateway->is_stopping)
 			flush_end(flush, -E_SHUTDOWN);
 		else
 			round_start(flush);

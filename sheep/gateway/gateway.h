@@ -53,6 +53,8 @@ struct gateway_hub_options {
 
 struct gateway_hub *gateway_hub_new(const struct gateway_hub_options *options);
 void gateway_hub_free(struct gateway_hub *hub); /* NULL is allowed */
+/* Opens that wait get -E_SHUTDOWN, as do all from now on. */
+void gateway_hub_stop(struct gateway_hub *hub);
 /* On each new map, before the loops' gateways get it. @session: ours; 0: not registered. */
 void gateway_hub_apply(struct gateway_hub *hub, struct cluster_map *map, uint64_t session);
 
@@ -76,6 +78,8 @@ void gateway_free(struct gateway *gateway);
 /* On each new map, after the loop's pg_set has got it. @node, @session: ours; 0: not registered. */
 void gateway_apply(struct gateway *gateway, struct cluster_map *map, uint32_t node,
 		   uint64_t session);
+/* Requests that wait get -E_SHUTDOWN, and from now on all that would have to wait. */
+void gateway_stop(struct gateway *gateway);
 /* A link of this loop has come up: what waits for it is sent again at once. */
 void gateway_retry(struct gateway *gateway);
 struct cluster_map *gateway_map(const struct gateway *gateway); /* borrowed */

@@ -108,6 +108,7 @@ struct gateway {
 	struct cds_list_head flushes; /* that wait for a map */
 	struct loop_timer retry_timer;
 	struct gateway_counters counters;
+	bool is_stopping;
 };
 
 /* route.c */

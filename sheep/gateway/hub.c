@@ -34,9 +34,9 @@ struct use {
 struct gateway_hub {
 	struct gateway_hub_options options;
 	struct cluster_map *map;
-	uint64_t session;		   /* of the node; 0: not registered */
-	struct use *uses;		   /* by id */
-	struct cds_list_head unregistered; /* gateway_open: before there is a session */
+	uint64_t session; /* of the node; 0: not registered */
+	struct use *uses; /* by id */
+	bool is_stopping;
 };
 
 static void answer(struct gateway_hub *hub, struct gateway_open *open, int result)
@@ -151,6 +151,10 @@ static struct use *use_get(struct gateway_hub *hub, uint64_t id)
 
 void hub_open(struct gateway_hub *hub, struct gateway_open *open)
 {
+	if (hub->is_stopping) {
+		answer(hub, open, -E_SHUTDOWN);
+		return;
+	}
 	if (!hub->session) {
 		/* A sheep that is not registered, or a cluster that is not formatted, has no volumes. */
 		answer(hub, open,
@@ -193,7 +197,8 @@ static void deliver_close(struct loop *loop, struct loop_mail *mail)
 			use->idle_ns = loop_now(loop);
 			use->proposed_ns = 0;
 		}
-		reconcile(use);
+		if (!hub->is_stopping)
+			reconcile(use);
 	}
 	free(close);
 }
@@ -222,6 +227,20 @@ struct gateway_hub *gateway_hub_new(const struct gateway_hub_options *options)
 	return hub;
 }
 
+void gateway_hub_stop(struct gateway_hub *hub)
+{
+	struct use *use, *next;
+	struct gateway_open *open;
+
+	hub->is_stopping = true;
+	HASH_ITER(hh, hub->uses, use, next) {
+		cds_list_for_each_entry(open, &use->waiters, link)
+			*(open->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers) -= 1;
+		answer_waiters(use, -E_SHUTDOWN);
+		loop_timer_stop(hub->options.loop, &use->timer);
+	}
+}
+
 void gateway_hub_free(struct gateway_hub *hub)
 {
 	struct use *use, *next;
@@ -229,7 +248,6 @@ void gateway_hub_free(struct gateway_hub *hub)
 	if (!hub)
 		return;
 	HASH_ITER(hh, hub->uses, use, next) {
-		answer_waiters(use, -E_SHUTDOWN);
 		use_free(use);
 	}
 	cluster_map_put(hub->map);
@@ -247,7 +265,7 @@ void gateway_hub_apply(struct gateway_hub *hub, struct cluster_map *map, uint64_
 	HASH_ITER(hh, hub->uses, use, next) {
 		if (is_new_session)
 			use->proposed_ns = 0;
-		if (session)
+		if (session && !hub->is_stopping)
 			reconcile(use);
 	}
 }

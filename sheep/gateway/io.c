@@ -180,7 +180,7 @@ void gateway_submit(struct gateway_io *io)
 	io->is_starved = false;
 	io->result = 0;
 	io->data_count = 0;
-	if (volume->is_gone) {
+	if (volume->is_gone || volume->gateway->is_stopping) {
 		io_done_later(io, -E_SHUTDOWN);
 	} else if (io->kind == GATEWAY_FLUSH) {
 		flush_submit(io);

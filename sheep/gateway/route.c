@@ -103,12 +103,15 @@ static bool is_retried(int result)
 
 static void on_answer(struct piece *piece, int result)
 {
-	if (result < 0 && is_retried(result) && !piece->volume->is_gone) {
+	if (result < 0 && is_retried(result) && !piece->volume->is_gone &&
+	    !piece->gateway->is_stopping) {
 		log_debug("gateway: pg %u: request parked: %s", piece->io.pg, err_text(result));
 		park(piece);
 		return;
 	}
-	if (result < 0)
+	if (result < 0 && piece->gateway->is_stopping)
+		result = -E_SHUTDOWN;
+	else if (result < 0)
 		log_warning("gateway: pg %u: request of volume '%s' failed: %s", piece->io.pg,
 			    piece->volume->name, err_text(result));
 	finish(piece, result);
@@ -284,7 +287,7 @@ static void send(struct piece *piece)
 	uint32_t node = pg ? cluster_pg_primary_node(gateway->map, pg) : 0;
 	const struct cluster_node *there = node ? cluster_node(gateway->map, node) : NULL;
 
-	if (piece->volume->is_gone) {
+	if (piece->volume->is_gone || gateway->is_stopping) {
 		finish(piece, -E_SHUTDOWN);
 		return;
 	}
@@ -396,6 +399,13 @@ void gateway_retry(struct gateway *gateway)
 	CDS_INIT_LIST_HEAD(&gateway->parked);
 	cds_list_for_each_entry_safe(piece, next, &due, link)
 		unpark(piece);
+}
+
+void gateway_stop(struct gateway *gateway)
+{
+	gateway->is_stopping = true;
+	gateway_retry(gateway);
+	flush_retry(gateway);
 }
 
 /* ---- the table of PGs ---- */

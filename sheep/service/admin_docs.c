@@ -1,0 +1,248 @@
+/* The documents of docs/protocol/admin.md, from the map and what this node knows besides. */
+#include <string.h>
+
+#include "sheep/service/admin_priv.h"
+
+static void add_number(struct json_object *to, const char *key, uint64_t value)
+{
+	json_object_object_add(to, key, json_object_new_uint64(value));
+}
+
+static void add_text(struct json_object *to, const char *key, const char *value)
+{
+	json_object_object_add(to, key, value ? json_object_new_string(value) : NULL);
+}
+
+static struct json_object *new_uuid(const struct uuid *uuid)
+{
+	char text[UUID_TEXT_SIZE];
+
+	return json_object_new_string(uuid_format(uuid, text));
+}
+
+static struct json_object *new_store_uuid(const struct cluster_map *map, uint32_t id)
+{
+	const struct cluster_store *store = cluster_store(map, id);
+
+	return store ? new_uuid(&store->uuid) : NULL;
+}
+
+/* ---- cluster ---- */
+
+static const char *cluster_status(const struct cluster_map *map,
+				  const struct cluster_summary *summary)
+{
+	return cluster_is_formatted(map) ? cluster_health_name(summary->health) : "unformatted";
+}
+
+static const struct node_store *our_store(const struct node *node, const struct uuid *uuid)
+{
+	for (unsigned i = 0; i < node->store_count; i++)
+		if (uuid_is_equal(&store_identity(node->stores[i].store)->uuid, uuid))
+			return &node->stores[i];
+	return NULL;
+}
+
+static struct json_object *new_space(const struct node *node, const struct cluster_map *map)
+{
+	struct json_object *doc = json_object_new_object();
+	const struct cluster_store *store;
+	uint64_t size = 0, used = 0, allocated = 0;
+
+	for (store = cluster_store_next(map, 0); store; store = cluster_store_next(map, store->id))
+		size += store->size_bytes;
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct store_space space;
+		store_space(node->stores[i].store, &space);
+		used += space.live_bytes;
+		allocated += space.allocated_bytes;
+	}
+	/* Others' use is known to them only; with stores of our own alone the sum is whole. */
+	bool is_whole = node->store_count == cluster_store_count(map);
+	add_number(doc, "size", size);
+	json_object_object_add(doc, "used", is_whole ? json_object_new_uint64(used) : NULL);
+	json_object_object_add(doc, "allocated",
+			       is_whole ? json_object_new_uint64(allocated) : NULL);
+	return doc;
+}
+
+struct json_object *doc_cluster(const struct node *node, const struct figures *figures)
+{
+	const struct cluster_map *map = state_map(node->state);
+	const struct cluster_policy *policy = cluster_policy(map, 0);
+	struct json_object *doc = json_object_new_object(), *part;
+	const struct cluster_node *row;
+	struct cluster_summary summary;
+
+	cluster_summary(map, &summary);
+	json_object_object_add(doc, "uuid",
+			       cluster_is_formatted(map) ? new_uuid(cluster_uuid(map)) : NULL);
+	add_text(doc, "status", cluster_status(map, &summary));
+	add_number(doc, "level", cluster_level(map));
+	add_number(doc, "copies", policy ? policy->copies : 0);
+	add_number(doc, "min_insync", policy ? policy->min_insync : 0);
+	part = json_object_new_array();
+	for (row = cluster_node_next(map, 0); row; row = cluster_node_next(map, row->id))
+		json_object_array_add(part, doc_node(node, row));
+	json_object_object_add(doc, "nodes", part);
+	part = json_object_new_object();
+	add_number(part, "total", summary.pgs_total);
+	add_number(part, "active", summary.pgs_active);
+	add_number(part, "degraded", summary.pgs_degraded);
+	add_number(part, "recovering", summary.pgs[CLUSTER_RECOVERING]);
+	add_number(part, "down", summary.pgs[CLUSTER_DOWN]);
+	json_object_object_add(doc, "pgs", part);
+	part = json_object_new_object();
+	add_number(part, "objects_missing", figures->objects_missing);
+	add_number(part, "bytes_missing", figures->bytes_missing);
+	json_object_object_add(doc, "recovery", part);
+	part = json_object_new_object();
+	add_number(part, "total", summary.stores);
+	add_number(part, "up", summary.stores_up);
+	json_object_object_add(doc, "stores", part);
+	json_object_object_add(doc, "space", new_space(node, map));
+	add_number(doc, "volumes", cluster_volume_count(map));
+	json_object_object_add(doc, "quorum",
+			       json_object_new_boolean(state_has_quorum(node->state)));
+	add_number(doc, "log_index", cluster_index(map));
+	return doc;
+}
+
+struct json_object *doc_recovery(const struct node *node, const struct figures *figures)
+{
+	const struct cluster_map *map = state_map(node->state);
+	struct json_object *doc = json_object_new_object(), *rows = json_object_new_array();
+	bool is_paused = cluster_setting(map, CLUSTER_SETTING_RECOVERY_PAUSED);
+	uint64_t rate = cluster_setting(map, CLUSTER_SETTING_RECOVERY_RATE);
+
+	add_text(doc, "status", !figures->row_count ? "idle" : is_paused ? "paused" : "running");
+	add_number(doc, "objects_missing", figures->objects_missing);
+	add_number(doc, "bytes_missing", figures->bytes_missing);
+	add_number(doc, "objects_moved", figures->objects_moved);
+	add_number(doc, "bytes_moved", figures->bytes_moved);
+	json_object_object_add(doc, "bytes_per_second", NULL);
+	json_object_object_add(doc, "seconds_left", NULL);
+	json_object_object_add(doc, "throttle", rate ? json_object_new_uint64(rate) : NULL);
+	for (uint32_t i = 0; i < figures->row_count; i++) {
+		struct json_object *row = json_object_new_object();
+		add_number(row, "id", figures->rows[i].pg);
+		json_object_object_add(row, "store", new_store_uuid(map, figures->rows[i].store));
+		add_number(row, "objects_missing", figures->rows[i].objects_missing);
+		add_number(row, "bytes_missing", figures->rows[i].bytes_missing);
+		json_object_array_add(rows, row);
+	}
+	json_object_object_add(doc, "pgs", rows);
+	return doc;
+}
+
+/* ---- nodes, stores, PGs ---- */
+
+struct json_object *doc_node(const struct node *node, const struct cluster_node *row)
+{
+	const struct cluster_map *map = state_map(node->state);
+	struct json_object *doc = json_object_new_object(), *stores = json_object_new_array();
+	const struct cluster_store *store;
+	bool is_self = row->id == node->id;
+	bool is_out = !(row->flags & CLUSTER_NODE_UP) && caretaker_is_out(node->caretaker, row->id);
+
+	for (store = cluster_store_next(map, 0); store; store = cluster_store_next(map, store->id))
+		if (store->node == row->id)
+			json_object_array_add(stores, new_uuid(&store->uuid));
+	add_number(doc, "id", row->id);
+	add_text(doc, "address", row->address);
+	add_text(doc, "zone", row->zone);
+	add_text(doc, "status", is_out ? "out" : cluster_node_status(map, row));
+	json_object_object_add(doc, "stores", stores);
+	add_text(doc, "version", is_self ? PACKAGE_VERSION : NULL);
+	json_object_object_add(doc, "is_self", json_object_new_boolean(is_self));
+	return doc;
+}
+
+struct json_object *doc_store(const struct node *node, const struct cluster_store *row)
+{
+	struct json_object *doc = json_object_new_object();
+	const struct node_store *ours = our_store(node, &row->uuid);
+	struct store_space space = {0};
+
+	if (ours)
+		store_space(ours->store, &space);
+	json_object_object_add(doc, "uuid", new_uuid(&row->uuid));
+	add_number(doc, "node", row->node);
+	add_text(doc, "path", row->path);
+	add_number(doc, "size", row->size_bytes);
+	json_object_object_add(doc, "used", ours ? json_object_new_uint64(space.live_bytes) : NULL);
+	json_object_object_add(doc, "allocated",
+			       ours ? json_object_new_uint64(space.allocated_bytes) : NULL);
+	add_number(doc, "weight", row->weight);
+	add_text(doc, "status", cluster_store_status(state_map(node->state), row));
+	return doc;
+}
+
+const char *pg_status_name(const struct cluster_map *map, const struct cluster_pg *pg)
+{
+	enum cluster_health health = cluster_pg_health(map, pg);
+
+	return health == CLUSTER_HEALTHY ? "clean" : cluster_health_name(health);
+}
+
+struct json_object *doc_pg(const struct node *node, const struct cluster_pg *row)
+{
+	const struct cluster_map *map = state_map(node->state);
+	struct json_object *doc = json_object_new_object(), *list;
+
+	add_number(doc, "id", row->id);
+	add_number(doc, "epoch", row->epoch);
+	json_object_object_add(doc, "primary",
+			       row->primary ? new_store_uuid(map, row->primary) : NULL);
+	list = json_object_new_array();
+	for (uint32_t i = 0; i < row->isr_count; i++)
+		if (!(row->isr[i].flags & CLUSTER_SEAT_MARKED))
+			json_object_array_add(list, new_store_uuid(map, row->isr[i].store));
+	json_object_object_add(doc, "isr", list);
+	list = json_object_new_array();
+	for (uint32_t i = 0; i < row->join_count; i++)
+		json_object_array_add(list, new_store_uuid(map, row->joining[i].store));
+	json_object_object_add(doc, "joining", list);
+	list = json_object_new_array();
+	for (uint32_t i = 0; i < row->isr_count; i++)
+		if (row->isr[i].flags & CLUSTER_SEAT_MARKED)
+			json_object_array_add(list, new_store_uuid(map, row->isr[i].store));
+	json_object_object_add(doc, "marked", list);
+	list = json_object_new_array();
+	for (uint32_t i = 0; i < row->target_count; i++)
+		json_object_array_add(list, new_store_uuid(map, row->target[i]));
+	json_object_object_add(doc, "target", list);
+	add_text(doc, "status", pg_status_name(map, row));
+	add_number(doc, "forced", row->forced);
+	add_number(doc, "loss_epoch", row->loss_epoch);
+	return doc;
+}
+
+/* ---- volumes ---- */
+
+struct json_object *doc_volume(const struct node *node, const struct cluster_volume *row)
+{
+	const struct cluster_map *map = state_map(node->state);
+	struct json_object *doc = json_object_new_object(), *openers = json_object_new_array();
+
+	add_text(doc, "name", row->name);
+	add_number(doc, "id", row->id);
+	add_number(doc, "size", row->size_bytes);
+	json_object_object_add(doc, "used", NULL);
+	json_object_object_add(doc, "snapshots", json_object_new_array());
+	json_object_object_add(doc, "parent", NULL);
+	add_text(doc, "access", row->access == CLUSTER_ACCESS_SHARED ? "shared" : "single");
+	add_text(doc, "durability",
+		 row->durability == CLUSTER_DURABILITY_ALWAYS ? "always" : "flush");
+	for (uint32_t i = 0; i < row->opener_count; i++) {
+		struct json_object *opener = json_object_new_object();
+		const struct cluster_node *who =
+			cluster_node_by_session(map, row->openers[i].session);
+		add_number(opener, "node", who ? who->id : 0);
+		add_text(opener, "mode", row->openers[i].flags & LOG_OPEN_READ_ONLY ? "ro" : "rw");
+		json_object_array_add(openers, opener);
+	}
+	json_object_object_add(doc, "opened_by", openers);
+	json_object_object_add(doc, "created", NULL);
+	return doc;
+}

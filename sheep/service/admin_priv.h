@@ -1,0 +1,83 @@
+/* What the files of the admin service share. */
+#ifndef SERVICE_ADMIN_PRIV_H
+#define SERVICE_ADMIN_PRIV_H
+
+#include <json-c/json.h>
+
+#include "include/proto/admin.h"
+#include "sheep/service/admin.h"
+#include "sheep/service/node_priv.h"
+
+/* Joining members that lack most; others are only counted. */
+#define ADMIN_RECOVERY_ROWS 100u
+
+struct recovery_row {
+	uint32_t pg;
+	uint32_t store;
+	uint64_t objects_missing, bytes_missing;
+};
+
+/* What only the loops know, summed over them. */
+struct figures {
+	uint64_t objects_missing, bytes_missing;
+	uint64_t objects_moved, bytes_moved;
+	uint32_t row_count;
+	struct recovery_row rows[ADMIN_RECOVERY_ROWS]; /* most missing first */
+};
+
+/* One request in work. */
+struct admin_call {
+	struct admin *admin;
+	struct node *node;
+	struct net_request *request;
+	const struct admin_row *row;
+	struct json_object *arguments; /* an object; NULL: none were given */
+	uint64_t deadline_ns;
+	struct proposal proposal;
+	struct cds_list_head link; /* admin.calls */
+	/* gathering */
+	struct figures figures;
+	unsigned left;
+};
+
+/* An op: `start` answers the call, now or later. */
+struct admin_row {
+	const char *name;
+	void (*start)(struct admin_call *call);
+};
+
+/* admin.c */
+void admin_answer(struct admin_call *call, struct json_object *result,
+		  bool has_more); /* takes @result */
+void admin_refuse(struct admin_call *call, enum proto_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Propose @command (taken) and go on with @applied, or refuse with what the map says. */
+void admin_propose(struct admin_call *call, struct cluster_command *command,
+		   void (*applied)(struct proposal *proposal, enum proto_status status,
+				   const char *text, uint64_t id));
+struct admin_call *admin_call_of(struct proposal *proposal);
+/* Ask all loops for their figures, then `then`. */
+void admin_gather(struct admin_call *call, void (*then)(struct admin_call *call));
+
+/*
+ * Arguments. 1 and *@out; 0: missing or null, *@out is untouched; -EINVAL: the wrong type, and the
+ * call has been refused.
+ */
+int admin_text(struct admin_call *call, const char *key, const char **out);
+int admin_number(struct admin_call *call, const char *key, uint64_t max, uint64_t *out);
+int admin_flag(struct admin_call *call, const char *key, bool *out);
+
+/* admin_docs.c: documents from the map. NULL: out of memory. */
+struct json_object *doc_cluster(const struct node *node, const struct figures *figures);
+struct json_object *doc_recovery(const struct node *node, const struct figures *figures);
+struct json_object *doc_node(const struct node *node, const struct cluster_node *row);
+struct json_object *doc_store(const struct node *node, const struct cluster_store *row);
+struct json_object *doc_pg(const struct node *node, const struct cluster_pg *row);
+struct json_object *doc_volume(const struct node *node, const struct cluster_volume *row);
+/* "clean", "recovering", "degraded" or "down" */
+const char *pg_status_name(const struct cluster_map *map, const struct cluster_pg *pg);
+
+/* admin_ops.c */
+extern const struct admin_row admin_rows[ADMIN_OP_END];
+
+#endif

@@ -1,0 +1,634 @@
+/*
+ * The life of a sheep up to the moment when it serves; stop.c has the rest.
+ *
+ * Always true: (1) nothing is acknowledged before our own registration has been applied here
+ * (R1); (2) a store's incarnation is raised on disk before it is registered; (3) the engine's
+ * loop is worker 0's, and only there are state, hub, caretaker and this file's functions called
+ * once the loops run.
+ */
+#include "sheep/service/node.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <poll.h>
+
+#include "include/proto/peer.h"
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+#include "lib/base/size.h"
+#include "lib/base/text.h"
+#include "sheep/service/admin.h"
+#include "sheep/service/exports.h"
+#include "sheep/service/node_priv.h"
+#include "sheep/service/note.h"
+
+/* Registration waits for quorum as long as it takes. */
+#define FOR_EVER UINT64_MAX
+
+static const uint8_t phase_next[NODE_PHASE_COUNT] = {
+	[NODE_JOINING] = BIT(NODE_REGISTERING) | BIT(NODE_STOPPING),
+	[NODE_REGISTERING] = BIT(NODE_RUNNING) | BIT(NODE_STOPPING),
+	[NODE_RUNNING] = BIT(NODE_STOPPING),
+	[NODE_STOPPING] = BIT(NODE_STOPPED),
+};
+
+static const char *const phase_names[NODE_PHASE_COUNT] = {
+	"joining", "registering", "running", "stopping", "stopped",
+};
+
+void node_enter(struct node *node, enum node_phase next, const char *why)
+{
+	assert(phase_next[node->phase] & BIT(next));
+	log_info("sheep: %s -> %s: %s", phase_names[node->phase], phase_names[next], why);
+	node->phase = next;
+}
+
+void node_fail(struct node *node, const struct error *err)
+{
+	if (node->failure.code == 0)
+		node->failure = *err;
+	log_error("sheep: %s", err->text);
+	node_stop(node, "it cannot go on");
+}
+
+/* ---- who we are ---- */
+
+struct wire_identity node_identity(const struct node *node)
+{
+	struct wire_identity identity = {
+		.node = node->uuid,
+		.node_id = node->id,
+		.incarnation = node->incarnation,
+		.nonce = node->start,
+		.loops = (uint16_t)node->worker_count,
+	};
+
+	if (node->state && cluster_is_formatted(state_map(node->state)))
+		identity.cluster = *cluster_uuid(state_map(node->state));
+	return identity;
+}
+
+/* ---- stores against the cluster ---- */
+
+static int check_cluster(const struct node *node, const struct cluster_map *map, struct error *err)
+{
+	char theirs[UUID_TEXT_SIZE], ours[UUID_TEXT_SIZE];
+
+	for (unsigned i = 0; i < node->store_count; i++) {
+		const struct store *store = node->stores[i].store;
+		const struct uuid *stamp = &store_identity(store)->cluster;
+		if (uuid_is_null(stamp))
+			continue;
+		if (!cluster_is_formatted(map))
+			return error_set(
+				err, -E_WRONG_CLUSTER,
+				"store '%s' belongs to cluster %s, and the cluster at '%s' "
+				"is not formatted: is --cluster right?",
+				store_path(store), uuid_format(stamp, theirs),
+				node->settings->cluster);
+		if (!uuid_is_equal(stamp, cluster_uuid(map)))
+			return error_set(
+				err, -E_WRONG_CLUSTER,
+				"store '%s' belongs to cluster %s, and the cluster at '%s' "
+				"is %s",
+				store_path(store), uuid_format(stamp, theirs),
+				node->settings->cluster, uuid_format(cluster_uuid(map), ours));
+	}
+	if (cluster_level(map) > pg_peer_protocol.version_max)
+		return error_set(err, -E_WRONG_VERSION,
+				 "the cluster is at level %u, and this sheep speaks peer protocol "
+				 "%u to %u: use a newer one",
+				 cluster_level(map), pg_peer_protocol.version_min,
+				 pg_peer_protocol.version_max);
+	return 0;
+}
+
+/* The cluster is formatted: stamp the stores that are not. */
+static int stamp_stores(struct node *node, const struct cluster_map *map, struct error *err)
+{
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct store *store = node->stores[i].store;
+		if (!uuid_is_null(&store_identity(store)->cluster))
+			continue;
+		int rc = store_set_cluster(store, cluster_uuid(map), err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- registration ---- */
+
+/* Take over ids and session as the map has them. False: it does not have us. */
+static bool find_ourselves(struct node *node, const struct cluster_map *map)
+{
+	const struct cluster_node *self = cluster_node_by_uuid(map, &node->uuid);
+
+	if (!self || self->start != node->start || !(self->flags & CLUSTER_NODE_UP))
+		return false;
+	node->id = self->id;
+	node->session = self->session;
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct node_store *store = &node->stores[i];
+		const struct cluster_store *mine =
+			cluster_store_by_uuid(map, &store_identity(store->store)->uuid);
+		store->id = mine ? mine->id : 0;
+	}
+	return true;
+}
+
+static void start_serving(struct node *node)
+{
+	struct error err = {0};
+	char dir[NOTE_PATH_MAX];
+	int rc = note_dir(node->workers[0].loop, node->settings->runtime_dir, dir, &err);
+
+	for (unsigned i = 0; rc == 0 && i < node->store_count; i++)
+		rc = note_write(node->workers[0].loop, dir, node->stores[i].store, &err);
+	if (rc < 0) {
+		/* Only the next start pays: it fills its copies again, by lists. */
+		log_warning("%s: after a crash its stores will count as unclean", err.text);
+		rc = 0;
+	}
+	if (cluster_is_formatted(state_map(node->state)))
+		rc = stamp_stores(node, state_map(node->state), &err);
+	if (rc == 0) {
+		node_publish_stores(node);
+		node_publish(node, state_map(node->state), NULL);
+		rc = node_listen_clients(node, &err);
+	}
+	if (rc < 0)
+		node_fail(node, &err);
+}
+
+static void on_registered(struct proposal *proposal, enum proto_status status, const char *text,
+			  uint64_t id)
+{
+	struct node *node = container_of_type(proposal, struct node, register_proposal);
+	struct error err = {0};
+
+	if (node->phase != NODE_REGISTERING)
+		return;
+	state_set_node(node->state, (uint32_t)id);
+	if (status != PROTO_STATUS_OK || !find_ourselves(node, state_map(node->state))) {
+		error_set(&err, -E_STALE, "the cluster refuses this sheep: %s", text);
+		node_fail(node, &err);
+		return;
+	}
+	node_enter(node, NODE_RUNNING, "registered");
+	start_serving(node);
+}
+
+static int raise_incarnations(struct node *node, struct error *err)
+{
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct node_store *store = &node->stores[i];
+		store->incarnation = store_identity(store->store)->incarnation + 1;
+		int rc = store_set_incarnation(store->store, store->incarnation, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static struct cluster_command *register_command(const struct node *node)
+{
+	const struct cluster_map *map = state_map(node->state);
+	struct cluster_register_store rows[SETTINGS_LIST_MAX];
+	struct cluster_register request = {
+		.uuid = node->uuid,
+		.incarnation = node->incarnation,
+		.version_min = pg_peer_protocol.version_min,
+		.version_max = pg_peer_protocol.version_max,
+		.loops = node->worker_count,
+		/* `local` lets a node in only when the lock of its earlier start is free. */
+		.flags = strcmp(state_engine_name(node->state), "local") == 0 ? LOG_REGISTER_ALONE
+									      : 0,
+		.address = net_listener_address(node->peer_listener),
+		.zone = node->settings->zone,
+		.store_count = node->store_count,
+		.stores = rows,
+	};
+
+	if (cluster_is_formatted(map))
+		request.cluster = *cluster_uuid(map);
+	for (unsigned i = 0; i < node->store_count; i++) {
+		const struct node_store *store = &node->stores[i];
+		const struct store_identity *identity = store_identity(store->store);
+		struct store_space space;
+		store_space(store->store, &space);
+		rows[i] = (struct cluster_register_store){
+			.uuid = identity->uuid,
+			.incarnation = store->incarnation,
+			.start = store->start,
+			.size_bytes = space.size_bytes,
+			.shards = identity->shards,
+			.flags = (store->is_unclean ? LOG_STORE_UNCLEAN : 0u) |
+				 (identity->is_new ? LOG_STORE_NEW : 0u),
+			.path = store_path(store->store),
+		};
+	}
+	return cluster_command_register(&request);
+}
+
+/* ---- what the cluster's state tells ---- */
+
+static void on_ready(void *context)
+{
+	struct node *node = context;
+	const struct cluster_map *map = state_map(node->state);
+	const struct cluster_node *self = cluster_node_by_uuid(map, &node->uuid);
+	struct error err = {0};
+	int rc = check_cluster(node, map, &err);
+
+	if (node->phase != NODE_JOINING)
+		return;
+	if (rc == 0)
+		rc = raise_incarnations(node, &err);
+	if (rc < 0) {
+		node_fail(node, &err);
+		return;
+	}
+	node->incarnation = self ? self->incarnation + 1 : 1;
+	node_enter(node, NODE_REGISTERING, "the log has been read");
+	node->register_proposal.done = on_registered;
+	state_propose(node->state, register_command(node), &node->register_proposal, FOR_EVER);
+}
+
+static void on_applied(void *context, struct cluster_map *map, const struct cluster_result *result)
+{
+	struct node *node = context;
+	struct error err = {0};
+
+	caretaker_applied(node->caretaker, map);
+	if (node->phase == NODE_RUNNING) {
+		bool is_us = find_ourselves(node, map);
+		if (result && (result->changed & CLUSTER_CHANGED_FORMATTED)) {
+			if (stamp_stores(node, map, &err) < 0) {
+				node_fail(node, &err);
+				return;
+			}
+		}
+		node_publish(node, map, result);
+		if (!is_us) {
+			error_set(&err, -E_STALE_SESSION,
+				  "the cluster took this sheep for dead: start it again");
+			node_fail(node, &err);
+			return;
+		}
+		if (result && result->type == LOG_SHUTDOWN && result->status == PROTO_STATUS_OK)
+			node_stop(node, "cluster shutdown");
+	}
+}
+
+static void on_members(void *context, const struct engine_member *members, uint32_t count)
+{
+	struct node *node = context;
+
+	caretaker_members(node->caretaker, members, count);
+}
+
+static void on_ended(void *context, const struct uuid *uuid, uint64_t start)
+{
+	struct node *node = context;
+
+	caretaker_ended(node->caretaker, uuid, start);
+}
+
+static void on_quorum(void *context, bool has_quorum)
+{
+}
+
+static void on_engine_failed(void *context, const struct error *err)
+{
+	node_fail(context, err);
+}
+
+static void on_left(void *context)
+{
+	struct node *node = context;
+
+	node_left(node);
+}
+
+static const struct state_callbacks state_callbacks = {
+	.ready = on_ready,
+	.applied = on_applied,
+	.members = on_members,
+	.ended = on_ended,
+	.quorum = on_quorum,
+	.failed = on_engine_failed,
+	.left = on_left,
+};
+
+/* ---- signals ---- */
+
+static void on_signal(struct loop_op *op, int result)
+{
+	struct node *node = container_of_type(op, struct node, signal_op);
+	struct signalfd_siginfo info;
+
+	if (result < 0)
+		return; /* stopping */
+	while (read(node->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (node->signals++ > 0) {
+			log_warning("sheep: a second signal: stopping at once");
+			_exit(1);
+		}
+		node_stop(node, strsignal((int)info.ssi_signo));
+	}
+	loop_poll(node->workers[0].loop, op, node->signal_fd, POLLIN);
+}
+
+static int open_signals(struct node *node, struct error *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return error_set(err, -errno, "signals");
+	(void)signal(SIGPIPE, SIG_IGN);
+	node->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (node->signal_fd < 0)
+		return error_set(err, -errno, "signalfd");
+	node->signal_op.done = on_signal;
+	loop_poll(node->workers[0].loop, &node->signal_op, node->signal_fd, POLLIN);
+	return 0;
+}
+
+/* ---- opening ---- */
+
+static int open_loops(struct node *node, struct logger *logger, struct error *err)
+{
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		struct worker *worker = &node->workers[i];
+		const struct loop_options options = {
+			.backend = node->settings->io, .name = "loop", .logger = logger};
+		worker->node = node;
+		worker->index = i;
+		int rc = loop_new(&options, &worker->loop, err);
+		if (rc < 0)
+			return error_wrap(err, rc, "loop %u", i);
+		node->loops[i] = worker->loop;
+	}
+	return 0;
+}
+
+static void on_store_failed(void *context, struct store *store, int error)
+{
+	worker_store_failed(context, error);
+}
+
+static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
+			     const struct object_key *key)
+{
+	worker_store_corrupt(context, pg, key);
+}
+
+static int open_stores(struct node *node, struct error *err)
+{
+	struct loop *loop = node->workers[0].loop;
+	const struct store_options options = {.size_bytes = node->settings->store_size};
+	char dir[NOTE_PATH_MAX];
+	int rc = note_dir(loop, node->settings->runtime_dir, dir, err);
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < node->settings->stores.count; i++) {
+		struct node_store *store = &node->stores[i];
+		const struct store_callbacks callbacks = {
+			.failed = on_store_failed, .corrupt = on_store_corrupt, .context = store};
+		const char *path = node->settings->stores.items[i];
+		store->node = node;
+		rc = store_open(node->loops, node->worker_count, path, &options, &callbacks,
+				&store->store, err);
+		if (rc < 0)
+			return error_wrap(err, rc, "store '%s'", path);
+		node->store_count++;
+		store->start = random_u64(loop_random(loop));
+		store->is_unclean = note_is_unclean(loop, dir, store->store);
+		if (store->is_unclean)
+			log_warning("store '%s': not stopped cleanly before the machine went down: "
+				    "its copies are filled again",
+				    path);
+	}
+	return 0;
+}
+
+/* A gateway's identity: a file in its state directory. */
+static int open_gateway_uuid(struct node *node, struct error *err)
+{
+	struct loop *loop = node->workers[0].loop;
+	char path[NOTE_PATH_MAX], line[UUID_TEXT_SIZE + 1] = "";
+	struct text text = text_of(path, sizeof(path));
+	struct loop_file *file;
+	int rc = loop_sync_mkdir(loop, node->settings->state);
+
+	if (rc < 0 && rc != -EEXIST)
+		return error_set(err, rc, "state directory '%s'", node->settings->state);
+	text_append(&text, "%s/node", node->settings->state);
+	rc = loop_sync_open(loop, path, LOOP_FILE_READ | LOOP_FILE_WRITE | LOOP_FILE_CREATE, &file,
+			    err);
+	if (rc < 0)
+		return rc;
+	int64_t n = loop_sync_read(loop, file, line, UUID_TEXT_SIZE - 1, 0);
+	if (n == 0) {
+		node->uuid = uuid_make(loop_random(loop));
+		uuid_format(&node->uuid, line);
+		rc = loop_sync_write(loop, file, line, UUID_TEXT_SIZE - 1, 0);
+		if (rc == 0)
+			rc = loop_sync_fsync(loop, file);
+		if (rc == 0)
+			rc = loop_sync_fsync_dir(loop, node->settings->state);
+	} else {
+		rc = n < 0 ? (int)n : uuid_parse(line, &node->uuid);
+	}
+	loop_file_close(loop, file);
+	return rc < 0 ? error_set(err, rc, "node identity '%s'", path) : 0;
+}
+
+static int open_worker(struct node *node, struct worker *worker, struct error *err)
+{
+	const struct wire_identity identity = node_identity(node);
+	const struct net_options net_options = {.loop_index = (uint16_t)worker->index};
+	const struct pg_env env = {
+		.loop = worker->loop, .context = worker, .propose = worker_propose};
+	int rc = net_new(worker->loop, &net_options, &identity, &worker->net, err);
+
+	if (rc < 0)
+		return rc;
+	rc = pg_peers_new(worker->net, &worker->peers, err);
+	if (rc < 0)
+		return rc;
+	struct pg_env with_peers = env;
+	with_peers.peers = worker->peers;
+	rc = pg_set_new(&with_peers, &worker->set, err);
+	if (rc < 0)
+		return rc;
+	node->sets[worker->index] = worker->set;
+	const struct net_service service = {.protocol = &pg_peer_protocol, .context = worker->set};
+	rc = net_serve(worker->net, &service);
+	if (rc < 0)
+		return error_set(err, rc, "peer protocol");
+	const struct gateway_options gateway_options = {
+		.loop = worker->loop,
+		.loop_index = worker->index,
+		.loop_count = node->worker_count,
+		.hub = node->hub,
+		.hub_loop = node->workers[0].loop,
+		.loops = node->loops,
+		.sets = node->sets,
+		.peers = worker->peers,
+	};
+	worker->gateway = gateway_new(&gateway_options);
+	worker->exports = worker->gateway ? exports_new(worker->net, worker->gateway) : NULL;
+	return worker->exports ? 0 : error_set(err, -ENOMEM, "gateway");
+}
+
+static int open_workers(struct node *node, struct error *err)
+{
+	const struct gateway_hub_options hub_options = {
+		.loop = node->workers[0].loop, .propose = node_propose, .context = node};
+	struct net *nets[SETTINGS_LOOPS_MAX];
+
+	node->hub = gateway_hub_new(&hub_options);
+	if (!node->hub)
+		return error_set(err, -ENOMEM, "gateway");
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		int rc = open_worker(node, &node->workers[i], err);
+		if (rc < 0)
+			return rc;
+		nets[i] = node->workers[i].net;
+	}
+	net_group(nets, node->worker_count);
+	return 0;
+}
+
+static int open_cluster(struct node *node, struct error *err)
+{
+	struct loop *loop = node->workers[0].loop;
+	int rc = state_open(loop, node->settings->cluster, &node->uuid, node->start,
+			    &state_callbacks, node, &node->state, err);
+
+	if (rc < 0)
+		return rc;
+	node->caretaker = caretaker_new(loop, node->state, &node->uuid);
+	if (!node->caretaker)
+		return error_set(err, -ENOMEM, "caretaker");
+	return admin_new(node, &node->admin, err);
+}
+
+int node_open(const struct settings *settings, struct logger *logger, struct node **out,
+	      struct error *err)
+{
+	struct node *node = calloc(1, sizeof(*node));
+	int rc;
+
+	if (!node)
+		return error_set(err, -ENOMEM, "sheep");
+	node->settings = settings;
+	node->signal_fd = -1;
+	node->workers = calloc(settings->loops, sizeof(*node->workers));
+	node->loops = calloc(settings->loops, sizeof(*node->loops));
+	node->sets = calloc(settings->loops, sizeof(*node->sets));
+	node->stores = calloc(settings->stores.count + 1, sizeof(*node->stores));
+	if (!node->workers || !node->loops || !node->sets || !node->stores) {
+		node_free(node);
+		return error_set(err, -ENOMEM, "sheep");
+	}
+	node->worker_count = settings->loops;
+	rc = open_loops(node, logger, err);
+	if (rc == 0)
+		rc = open_stores(node, err);
+	if (rc == 0) {
+		node->start = random_u64(loop_random(node->workers[0].loop)) | 1;
+		if (node->store_count)
+			node->uuid = store_identity(node->stores[0].store)->uuid;
+		else
+			rc = open_gateway_uuid(node, err);
+	}
+	if (rc == 0)
+		rc = open_workers(node, err);
+	if (rc == 0)
+		rc = node_listen_peers(node, err);
+	if (rc == 0)
+		rc = open_cluster(node, err);
+	if (rc == 0)
+		rc = open_signals(node, err);
+	if (rc < 0) {
+		node_abandon(node);
+		return rc;
+	}
+	*out = node;
+	return 0;
+}
+
+/* ---- running ---- */
+
+static void *run_worker(void *context)
+{
+	struct worker *worker = context;
+
+	return (void *)(intptr_t)loop_run(worker->loop);
+}
+
+int node_run(struct node *node, struct error *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 1; i < node->worker_count && rc == 0; i++) {
+		rc = -pthread_create(&node->workers[i].thread, NULL, run_worker, &node->workers[i]);
+		node->workers[i].has_thread = rc == 0;
+	}
+	if (rc < 0)
+		return error_set(err, rc, "thread of a loop");
+	rc = loop_run(node->workers[0].loop);
+	for (unsigned i = 1; i < node->worker_count; i++) {
+		void *result;
+		loop_stop(node->workers[i].loop);
+		pthread_join(node->workers[i].thread, &result);
+	}
+	if (rc < 0)
+		return error_set(err, rc, "loop");
+	if (node->failure.code < 0) {
+		*err = node->failure;
+		return node->failure.code;
+	}
+	return 0;
+}
+
+void node_free(struct node *node)
+{
+	if (!node)
+		return;
+	admin_free(node->admin);
+	caretaker_free(node->caretaker);
+	state_free(node->state);
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		struct worker *worker = &node->workers[i];
+		exports_free(worker->exports);
+		gateway_free(worker->gateway);
+		pg_set_free(worker->set);
+		pg_peers_free(worker->peers);
+		cluster_map_put(worker->map);
+	}
+	gateway_hub_free(node->hub);
+	for (unsigned i = 0; i < node->store_count; i++)
+		store_close(node->stores[i].store);
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		net_free(node->workers[i].net);
+		loop_free(node->workers[i].loop);
+	}
+	if (node->signal_fd >= 0)
+		(void)close(node->signal_fd);
+	free(node->stores);
+	free(node->sets);
+	free(node->loops);
+	free(node->workers);
+	free(node);
+}

@@ -1,0 +1,262 @@
+/*
+ * A clean stop, in stages. Each stage begins when the one before has ended on every loop:
+ *
+ *   CLIENTS  no new connections; NBD connections finish what is in flight and are closed
+ *   PGS      serve nobody any more
+ *   LEAVE    the log says that we left: others lead our PGs from here on
+ *   ENGINE   leave the engine
+ *   STORES   sync, checkpoint, close clean
+ *   NETS     close what is left of connections
+ *   LOOPS    end
+ *
+ * A stage that depends on others (CLIENTS, LEAVE) is bounded in time: a sheep stops without its cluster,
+ * too. Then its end counts as a death, and nothing is lost.
+ */
+#include <stdlib.h>
+
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+#include "lib/base/size.h"
+#include "sheep/service/admin.h"
+#include "sheep/service/exports.h"
+#include "sheep/service/node_priv.h"
+
+#define CLIENTS_NS (2 * NS_PER_S)
+#define LEAVE_NS   (3 * NS_PER_S)
+#define POLL_NS	   (5 * NS_PER_MS)
+
+enum stop_stage {
+	STOP_CLIENTS,
+	STOP_PGS,
+	STOP_LEAVE,
+	STOP_ENGINE,
+	STOP_STORES,
+	STOP_NETS,
+	STOP_LOOPS,
+};
+
+static void stage_begin(struct node *node);
+
+/* On the engine's loop: a part of the stage has ended. */
+static void part_done(struct node *node)
+{
+	assert(node->stop_waiting > 0);
+	if (--node->stop_waiting > 0)
+		return;
+	node->stop_stage++;
+	stage_begin(node);
+}
+
+/* ---- stages that run on every loop ---- */
+
+static void deliver_part_done(struct loop *loop, struct loop_mail *mail)
+{
+	part_done(container_of_type(mail, struct worker, stop_mail)->node);
+}
+
+static void worker_part_done(struct worker *worker)
+{
+	worker->stop_mail.deliver = deliver_part_done;
+	loop_post(worker->node->workers[0].loop, &worker->stop_mail);
+}
+
+static void on_stop_op(struct loop_op *op, int result)
+{
+	struct worker *worker = container_of_type(op, struct worker, stop_op);
+
+	loop_timer_stop(worker->loop, &worker->stop_timer);
+	worker_part_done(worker);
+}
+
+static void on_clients_timer(struct loop_timer *timer)
+{
+	struct worker *worker = container_of_type(timer, struct worker, stop_timer);
+
+	gateway_stop(worker->gateway);
+	exports_close(worker->exports);
+}
+
+static void stop_clients(struct worker *worker)
+{
+	worker->stop_op = (struct loop_op){.done = on_stop_op};
+	worker->stop_timer = (struct loop_timer){.fire = on_clients_timer};
+	loop_timer_start(worker->loop, &worker->stop_timer, loop_now(worker->loop) + CLIENTS_NS);
+	exports_stop(worker->exports, &worker->stop_op);
+}
+
+static void stop_pgs(struct worker *worker)
+{
+	gateway_stop(worker->gateway);
+	worker->stop_op = (struct loop_op){.done = on_stop_op};
+	pg_set_stop(worker->set, &worker->stop_op);
+}
+
+static void on_shard_stopped(struct loop_op *op, int result)
+{
+	struct worker *worker = op->target;
+
+	if (--worker->stop_left == 0) {
+		free(worker->stop_ops);
+		worker->stop_ops = NULL;
+		worker_part_done(worker);
+	}
+}
+
+static void stop_stores(struct worker *worker)
+{
+	struct node *node = worker->node;
+	unsigned count = 0, next = 0;
+
+	for (unsigned i = 0; i < node->store_count; i++)
+		count += store_identity(node->stores[i].store)->shards;
+	worker->stop_ops = calloc(count + 1, sizeof(*worker->stop_ops));
+	if (!worker->stop_ops) {
+		log_error("sheep: out of memory for a clean stop");
+		_Exit(1); /* a crash, as far as the stores are concerned: nothing is lost */
+	}
+	worker->stop_left = 1;
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct store *store = node->stores[i].store;
+		for (unsigned shard = 0; shard < store_identity(store)->shards; shard++) {
+			if (shard % node->worker_count != worker->index)
+				continue;
+			struct loop_op *op = &worker->stop_ops[next++];
+			op->done = on_shard_stopped;
+			op->target = worker;
+			worker->stop_left++;
+			store_stop_shard(store, shard, op);
+		}
+	}
+	struct loop_op none = {.target = worker};
+	on_shard_stopped(&none, 0);
+}
+
+static void on_net_timer(struct loop_timer *timer)
+{
+	struct worker *worker = container_of_type(timer, struct worker, stop_timer);
+
+	if (net_is_stopped(worker->net))
+		worker_part_done(worker);
+	else
+		loop_timer_start(worker->loop, timer, loop_now(worker->loop) + POLL_NS);
+}
+
+static void stop_net(struct worker *worker)
+{
+	pg_peers_free(worker->peers);
+	worker->peers = NULL;
+	net_stop(worker->net);
+	worker->stop_timer = (struct loop_timer){.fire = on_net_timer};
+	loop_timer_start(worker->loop, &worker->stop_timer, loop_now(worker->loop) + POLL_NS);
+}
+
+static void (*const worker_steps[])(struct worker *worker) = {
+	[STOP_CLIENTS] = stop_clients,
+	[STOP_PGS] = stop_pgs,
+	[STOP_STORES] = stop_stores,
+	[STOP_NETS] = stop_net,
+};
+
+static void deliver_step(struct loop *loop, struct loop_mail *mail)
+{
+	struct worker *worker = container_of_type(mail, struct worker, stop_mail);
+
+	worker_steps[worker->node->stop_stage](worker);
+}
+
+/* ---- stages of the engine's loop ---- */
+
+static void on_leave(struct proposal *proposal, enum proto_status status, const char *text,
+		     uint64_t id)
+{
+	struct node *node = container_of_type(proposal, struct node, leave_proposal);
+
+	if (status != PROTO_STATUS_OK)
+		log_warning("sheep: leaving without the cluster's knowledge: %s", text);
+	part_done(node);
+}
+
+static void leave(struct node *node)
+{
+	node->stop_waiting = 1;
+	if (!node->session) {
+		part_done(node);
+		return;
+	}
+	node->leave_proposal.done = on_leave;
+	state_propose(node->state, cluster_command_leave(node->id, node->incarnation),
+		      &node->leave_proposal, loop_now(node->workers[0].loop) + LEAVE_NS);
+}
+
+void node_left(struct node *node)
+{
+	part_done(node);
+}
+
+static void stage_begin(struct node *node)
+{
+	switch ((enum stop_stage)node->stop_stage) {
+	case STOP_LEAVE:
+		leave(node);
+		return;
+	case STOP_ENGINE:
+		caretaker_stop(node->caretaker);
+		node->stop_waiting = 1;
+		state_leave(node->state);
+		return;
+	case STOP_LOOPS:
+		node_enter(node, NODE_STOPPED, "all has been written");
+		loop_cancel(node->workers[0].loop, &node->signal_op);
+		for (unsigned i = 0; i < node->worker_count; i++)
+			loop_stop(node->workers[i].loop);
+		return;
+	case STOP_CLIENTS:
+		node_listen_stop(node);
+		gateway_hub_stop(node->hub);
+		break;
+	case STOP_NETS:
+		net_listener_close(node->peer_listener);
+		admin_stop(node->admin);
+		break;
+	default:
+		break;
+	}
+	node->stop_waiting = node->worker_count;
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		node->workers[i].stop_mail.deliver = deliver_step;
+		loop_post(node->workers[i].loop, &node->workers[i].stop_mail);
+	}
+}
+
+void node_stop(struct node *node, const char *why)
+{
+	if (node->phase >= NODE_STOPPING)
+		return;
+	node_enter(node, NODE_STOPPING, why);
+	node->stop_stage = STOP_CLIENTS;
+	stage_begin(node);
+}
+
+void node_abandon(struct node *node)
+{
+	bool is_stopped = false;
+
+	net_listener_close(node->peer_listener);
+	for (unsigned i = 0; i < node->worker_count; i++)
+		if (node->workers[i].net)
+			net_stop(node->workers[i].net);
+	while (!is_stopped) {
+		is_stopped = true;
+		for (unsigned i = 0; i < node->worker_count; i++) {
+			struct worker *worker = &node->workers[i];
+			if (!worker->net || net_is_stopped(worker->net))
+				continue;
+			is_stopped = false;
+			if (loop_turn(worker->loop, loop_now(worker->loop) + POLL_NS) < 0)
+				return; /* the process ends anyway */
+		}
+	}
+	/* An engine that was entered can only be left on its loop: the process ends instead. */
+	if (!node->state)
+		node_free(node);
+}
