@@ -67,7 +67,7 @@ struct local_record {
 	uint8_t	node[16];	/* the proposer */
 	le64	start;
 	le64	sequence;	/* its proposals, from 1 in each start */
-	le64	token;		/* random */
+	le64	token;		/* random, without the mark's first byte */
 	le64	mask;		/* the body is XORed with these 8 bytes, repeated */
 };
 WIRE_SIZE(struct local_record, 72);

@@ -61,6 +61,7 @@ struct local_reader {
 	struct scan scan;
 	bool is_dirty;	 /* something was appended since the last read started */
 	bool is_gone;	 /* its name is */
+	bool was_gone;	 /* it was when the last read started */
 	bool at_end;	 /* the last read came to the end */
 	uint64_t offset; /* in the file, of buffer[0] */
 	size_t have;

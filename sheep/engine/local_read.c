@@ -236,6 +236,7 @@ static void read_bytes(struct local *local)
 
 	read_enter(local, READ_BYTES);
 	reader->is_dirty = false;
+	reader->was_gone = reader->is_gone;
 	reader->asked = LOCAL_READ_SIZE - reader->have;
 	assert(reader->asked > 0);
 	outbox_read_start(&local->writer.outbox);
@@ -256,7 +257,7 @@ static void on_end(struct local *local)
 {
 	struct local_reader *reader = &local->reader;
 
-	if (reader->is_gone) {
+	if (reader->was_gone) { /* else it was sealed and left by the others since we read */
 		local_fail(local, -E_NOT_FOUND, "'%s' was removed under the running cluster",
 			   reader->path);
 		return;

@@ -60,6 +60,20 @@ void record_mask(uint64_t mask, uint8_t *data, size_t length)
 			data[i] ^= pad[i % 8];
 }
 
+/*
+ * A token without the mark's first byte: a record that lacks its last bytes is not made whole by the mark
+ * of the next, which would then lack them.
+ */
+static le64 make_token(struct random *random)
+{
+	le64 token;
+
+	do
+		token = to_le64(random_u64(random));
+	while (memchr(&token, mark[0], sizeof(token)));
+	return token;
+}
+
 int record_encode(const struct record *record, const struct uuid *file_id, struct random *random,
 		  uint8_t *out)
 {
@@ -79,7 +93,7 @@ int record_encode(const struct record *record, const struct uuid *file_id, struc
 	for (int i = 0; i < ENCODE_TRIES; i++, mask = random_u64(random)) {
 		memcpy(body, record->body, record->length);
 		record_mask(mask, body, record->length);
-		head.token = to_le64(random_u64(random));
+		head.token = make_token(random);
 		head.mask = to_le64(mask);
 		head.body_crc = to_le32(crc32c(body, record->length));
 		head.head_crc = to_le32(head_crc(file_id, head));

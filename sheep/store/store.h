@@ -78,8 +78,9 @@ struct store_callbacks {
 	/* The first error from write or sync, or a hung operation: nothing is acknowledged any
 	 * more. Once, on the loop of the shard that saw it. */
 	void (*failed)(void *context, struct store *store, int error);
-	/* A block failed its checksum, or replay found a bad batch: the object is marked missing
-	 * until it is pushed again. On the loop of its shard. */
+	/* A block failed its checksum: the object is marked missing until it is pushed again. On the
+	 * loop of its shard. What replay finds is marked before store_open() returns, without a
+	 * call: store_pg_info() counts it. */
 	void (*corrupt)(void *context, struct store *store, uint32_t pg,
 			const struct object_key *key);
 	void *context;
@@ -91,7 +92,9 @@ struct store_identity {
 	uint64_t incarnation; /* of the last start that was recorded */
 	bool was_clean;	      /* the last stop was store_close() after a full sync */
 	bool is_new;	      /* created by this store_open() */
-	bool lost_log;	      /* replay met damage it could not bound (DESIGN 6, Replay) */
+	/* Replay met damage it could not bound (DESIGN 6, Replay), in this or an earlier start:
+	 * stays until store_clear_lost_log(). */
+	bool lost_log;
 	uint32_t shards;
 };
 
@@ -107,6 +110,8 @@ int store_open(struct loop *const *loops, unsigned loop_count, const char *path,
 /* Durable, blocking: at start-up (incarnation) and at format or join (cluster, first loop's thread). */
 int store_set_incarnation(struct store *store, uint64_t incarnation, struct error *err);
 int store_set_cluster(struct store *store, const struct uuid *cluster, struct error *err);
+/* The registration that says so is applied: lost_log need not be told at the next start. As above. */
+int store_clear_lost_log(struct store *store, struct error *err);
 const struct store_identity *store_identity(const struct store *store);
 const char *store_path(const struct store *store);
 bool store_is_failed(const struct store *store);
@@ -118,6 +123,8 @@ bool store_is_failed(const struct store *store);
  */
 void store_stop_shard(struct store *store, unsigned shard, struct loop_op *op);
 void store_close(struct store *store);
+/* Free the memory of a store whose loops are gone (a simulated crash): touches no loop. */
+void store_forget(struct store *store);
 
 unsigned store_shard_of(const struct store *store, uint32_t pg);
 struct loop *store_loop_of(const struct store *store, uint32_t pg);
@@ -155,8 +162,9 @@ enum store_entry_flags {
  */
 struct store_append {
 	/*
-	 * 0, or the error that stopped the store. Never inside store_append(). In the order of
-	 * the appends. The change is visible to reads when this runs.
+	 * 0, or -E_STORE_FAILED. Never inside store_append(). In the order of the appends, but
+	 * that an entry with STORE_SYNC waits for its sync and lets later ones without it pass.
+	 * The change is visible to reads when this runs.
 	 */
 	void (*done)(struct store_append *append, int result);
 	uint32_t pg;
@@ -182,10 +190,14 @@ struct store_append {
 /*
  * Append. Returns 0 when it is queued (then `done` will run), or at once: -E_VERSION (the object has
  * another version, counting entries in flight), -E_MISSING (it is missing and nothing in flags says
- * that does not matter), -ENOSPC (no credit: never for entries that free space, nor UNSEQUENCED
- * ones), -E_STORE_FAILED, -EINVAL.
+ * that does not matter), -ENOSPC (no credit: never for entries without data, which free space; for
+ * UNSEQUENCED ones only when half of the cleaner's reserve is used up as well), -E_STORE_FAILED,
+ * -E_SHUTDOWN (the shard stops), -E2BIG (more data than store_entry_blocks_max()), -ENOMEM, -EINVAL
+ * (also for another family than the object has, and for a number outside of its session's window).
  */
 int store_append(struct store *store, struct store_append *append);
+/* Data blocks that one entry may have: a whole object unless segments are smaller than 8 MiB. */
+uint32_t store_entry_blocks_max(const struct store *store);
 
 /* Complete @op when everything appended to @pg's shard so far is on stable storage; shared by all who wait. */
 void store_sync(struct store *store, uint32_t pg, struct loop_op *op);

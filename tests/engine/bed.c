@@ -23,7 +23,6 @@ static struct member *user(void *context)
 
 	assert_false(member->bed->in_call); /* never inside a call */
 	assert_false(member->has_left);
-	assert_false(member->is_stopped);
 	return member;
 }
 
@@ -235,8 +234,10 @@ int bed_try_start(struct bed *bed, unsigned number, struct error *err)
 	bed->in_call = true;
 	rc = bed->open(bed, member, &options, &callbacks, err);
 	bed->in_call = false;
-	if (rc < 0)
+	if (rc < 0) {
+		before.loop = member->loop;
 		*member = before;
+	}
 	return rc;
 }
 
@@ -287,10 +288,19 @@ void bed_crash(struct bed *bed, unsigned number)
 	assert_null(bed->members[number].engine);
 }
 
+void bed_set_stopped(struct bed *bed, unsigned number, bool is_stopped)
+{
+	struct member *member = &bed->members[number];
+
+	if (member->is_stopped != is_stopped && bed->set_stopped)
+		bed->set_stopped(bed, member, is_stopped);
+	member->is_stopped = is_stopped;
+}
+
 void bed_stop_all(struct bed *bed)
 {
 	for (unsigned n = 0; n < BED_MEMBERS; n++) {
-		bed->members[n].is_stopped = false;
+		bed_set_stopped(bed, n, false);
 		if (bed->members[n].engine)
 			bed_leave(bed, n);
 	}

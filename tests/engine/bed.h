@@ -46,7 +46,7 @@ struct member {
 	uint64_t start;	       /* of the latest start */
 	struct engine *engine; /* NULL: not running */
 	struct loop *loop;
-	bool is_stopped; /* its loop does not turn, as under SIGSTOP */
+	bool is_stopped; /* as under SIGSTOP; the simulator cuts it off instead */
 	/* since the latest start */
 	bool is_ready, has_quorum, has_failed, has_left;
 	uint64_t index, digest, commits, installs, snapshots;
@@ -83,6 +83,8 @@ struct bed {
 	/* The same, but nobody knows for certain; and how it is found out. NULL: no such thing. */
 	void (*crash_quietly)(struct bed *bed, struct member *member);
 	void (*confirm)(struct bed *bed, struct member *member);
+	void (*set_stopped)(struct bed *bed, struct member *member,
+			    bool is_stopped);		      /* may be NULL */
 	void (*set_quorum)(struct bed *bed, bool has_quorum); /* NULL: it cannot be lost */
 };
 
@@ -103,6 +105,7 @@ int bed_try_start(struct bed *bed, unsigned number, struct error *err);
 void bed_start_all(struct bed *bed, unsigned count);
 void bed_leave(struct bed *bed, unsigned number); /* and free */
 void bed_crash(struct bed *bed, unsigned number);
+void bed_set_stopped(struct bed *bed, unsigned number, bool is_stopped);
 void bed_stop_all(struct bed *bed); /* all leave */
 
 /* Propose @count more commands; those not committed in time are proposed again by bed_turn(). */

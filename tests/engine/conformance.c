@@ -78,7 +78,7 @@ static void test_full_queue_says_again(void **state)
 	}
 	free(big);
 	assert_int_equal(rc, -EAGAIN);
-	assert_in_range(taken, 1, 16);
+	assert_in_range(taken, 1, bed->is_exact ? 16 : 30); /* what is lost does not wait */
 	BED_UNTIL(bed, member->commits >= (bed->is_exact ? taken : 1));
 }
 
@@ -188,13 +188,13 @@ static void test_compaction_does_not_wait_for_the_stopped(void **state)
 		bed_propose(bed, 2, 10); /* some of its own are under way */
 		if (turn != 1)
 			BED_UNTIL(bed, bed_is_settled(bed));
-		stopped->is_stopped = true;
+		bed_set_stopped(bed, 2, true);
 		for (int round = 0; round < 10; round++) {
 			bed_propose(bed, 0, 20);
 			bed_propose(bed, 1, 20);
 			BED_UNTIL(bed, bed_is_settled(bed));
 		}
-		stopped->is_stopped = false;
+		bed_set_stopped(bed, 2, false);
 		BED_UNTIL(bed, bed_is_settled(bed));
 		assert_int_equal(stopped->index, bed->members[0].index);
 	}

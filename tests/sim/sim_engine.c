@@ -382,10 +382,13 @@ static int sim_propose(struct engine *engine, const void *command, uint32_t size
 	struct sim_instance *in = instance_of(engine);
 	struct sim_flight *flight, *other;
 	uint64_t queued = size;
+	uint32_t count = 0;
 
-	cds_list_for_each_entry(other, &in->flights, link)
+	cds_list_for_each_entry(other, &in->flights, link) {
 		queued += other->size;
-	if (queued > ENGINE_QUEUE_MAX)
+		count++;
+	}
+	if (queued > ENGINE_QUEUE_MAX || count >= ENGINE_QUEUE_COUNT)
 		return -EAGAIN;
 	if (draw(in->log, in->log->options.loss_ppm))
 		return 0;

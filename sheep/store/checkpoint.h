@@ -1,0 +1,57 @@
+/* The checkpoint of a shard, in the making and as read back. Shared by its writer and its reader. */
+#ifndef STORE_CHECKPOINT_H
+#define STORE_CHECKPOINT_H
+
+#include "sheep/store/store_priv.h"
+
+enum checkpoint_state {
+	CHECKPOINT_IDLE,
+	CHECKPOINT_FLUSHING,
+	CHECKPOINT_SAVING,
+	CHECKPOINT_SYNCING,
+	CHECKPOINT_SEALING,
+	CHECKPOINT_STATES
+};
+
+/* Where a batch begins. */
+struct log_position {
+	uint32_t segment, block, next_segment;
+	uint64_t generation, lsn;
+};
+
+struct checkpoint {
+	struct shard *shard;
+	uint8_t state; /* enum checkpoint_state */
+	bool is_due;
+	bool is_blocking; /* at start-up */
+	bool is_all_saved;
+	bool is_header_written;
+	uint32_t flush_left; /* pages to be written before SAVING */
+	struct loop_file *files[2];
+	uint64_t durable;   /* sequence number of the newest */
+	uint64_t making;    /* and of the one in progress */
+	uint32_t area;	    /* which file it goes to */
+	uint64_t log_bytes; /* appended since the last one began */
+	uint64_t last_bytes;
+	struct log_position position;
+	uint64_t lsn_end; /* the log must be synced up to here before the header is written */
+	/* the body */
+	struct buffer *buffer;
+	uint32_t used;
+	uint64_t body_bytes;
+	uint32_t body_crc;
+	uint32_t writes; /* in flight */
+	int error;
+	struct cds_list_head spare;
+	/* the next chunk to save */
+	uint32_t pg;
+	bool has_after;
+	struct object_key after;
+	struct io seal;
+	struct iovec iov;
+	struct buffer *header;
+	/* as read at start-up */
+	uint64_t synced_lsn, life;
+};
+
+#endif

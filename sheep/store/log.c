@@ -1,0 +1,569 @@
+/*
+ * The log of a shard: batches are written one behind the other, several at once, and applied in LSN
+ * order.
+ *
+ *   OPEN (takes entries) --> QUEUED --> WRITING --> WRITTEN --(all before it applied)--> gone
+ *
+ * Two queues feed it: the callers' and the internal one (cleaner, index pages), which goes first. A
+ * batch gets its LSN and its place when it is submitted. The current segment is left when the next
+ * batch does not fit: everything in it is written and synced before the first write to the next
+ * one. Callers' batches do not take the last free segments: those are for what makes space.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "sheep/store/store_priv.h"
+
+static void submit_all(struct shard *shard);
+static void apply_written(struct shard *shard);
+
+/* ---- batches ---- */
+
+static void on_written(struct io *io, int result);
+static void on_pages(struct waiter *waiter);
+
+static struct batch *batch_new(struct shard *shard)
+{
+	struct batch *batch = calloc(1, sizeof(*batch));
+
+	if (!batch)
+		return NULL;
+	batch->shard = shard;
+	batch->descriptor = buffer_new(loop_buffers(shard->loop), DESCRIPTOR_SIZE);
+	if (!batch->descriptor) {
+		free(batch);
+		return NULL;
+	}
+	CDS_INIT_LIST_HEAD(&batch->link);
+	CDS_INIT_LIST_HEAD(&batch->appends);
+	batch->io.done = on_written;
+	batch->waiter.ready = on_pages;
+	return batch;
+}
+
+static void batch_destroy(struct batch *batch)
+{
+	if (!batch)
+		return;
+	for (uint32_t i = 0; i < batch->held_count; i++)
+		buffer_put(batch->held[i]);
+	free(batch->held);
+	buffer_put(batch->descriptor);
+	free(batch);
+}
+
+/* A batch that ends with the segment wastes nothing; what is queued before it is not foreseen. */
+static uint32_t blocks_for(struct shard *shard)
+{
+	uint32_t left = shard->segment_blocks - shard->block;
+
+	if (left <= 2 || !cds_list_empty(&shard->queue) || !cds_list_empty(&shard->internal))
+		return shard->batch_blocks_max;
+	return min_of(shard->batch_blocks_max, left - 2);
+}
+
+/* They are made as the load needs them and kept: in steady state none is allocated. */
+struct batch *batch_get(struct shard *shard, bool is_internal)
+{
+	struct batch *batch;
+
+	if (cds_list_empty(&shard->spare_batches)) {
+		batch = batch_new(shard);
+		if (!batch)
+			return NULL;
+	} else {
+		batch = cds_list_first_entry(&shard->spare_batches, struct batch, link);
+		cds_list_del(&batch->link);
+	}
+	CDS_INIT_LIST_HEAD(&batch->link);
+	batch_begin(&batch->writer, batch->descriptor->data, DESCRIPTOR_SIZE);
+	batch->state = BATCH_OPEN;
+	batch->is_internal = is_internal;
+	batch->ticket = is_internal ? 0 : shard->next_ticket++;
+	batch->payload_blocks = 0;
+	batch->blocks_max = blocks_for(shard);
+	batch->iov_count = 1;
+	batch->apply_offset = 0;
+	batch->sets = 0;
+	batch->applied = NULL;
+	batch->context = NULL;
+	return batch;
+}
+
+void batch_put(struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->held_count; i++)
+		buffer_put(batch->held[i]);
+	batch->held_count = 0;
+	cds_list_del(&batch->link);
+	cds_list_add(&batch->link, &batch->shard->spare_batches);
+}
+
+int batch_hold(struct batch *batch, struct buffer *buffer)
+{
+	if (batch->held_count == batch->held_max) {
+		uint32_t max = batch->held_max ? batch->held_max * 2 : 16;
+		void *held = realloc(batch->held, max * sizeof(struct buffer *));
+		if (!held)
+			return -ENOMEM;
+		batch->held = held;
+		batch->held_max = max;
+	}
+	batch->held[batch->held_count++] = buffer;
+	return 0;
+}
+
+void batch_add_iov(struct batch *batch, void *data, uint32_t size)
+{
+	struct iovec *last = &batch->iov[batch->iov_count - 1];
+
+	if (batch->iov_count > 1 && (uint8_t *)last->iov_base + last->iov_len == data) {
+		last->iov_len += size;
+		return;
+	}
+	assert(batch->iov_count <= BATCH_IOVECS_MAX);
+	batch->iov[batch->iov_count++] = (struct iovec){data, size};
+}
+
+/* What is left of the descriptor is kept for commit points. */
+bool batch_has_room(const struct batch *batch, uint32_t entry_bytes, uint32_t blocks,
+		    uint32_t iovecs)
+{
+	bool is_empty = batch->writer.entry_count == 0;
+
+	return entry_bytes + 4096 <= batch_room(&batch->writer) &&
+	       (is_empty || batch->payload_blocks + blocks <= batch->blocks_max) &&
+	       batch->iov_count + iovecs <= BATCH_IOVECS_MAX;
+}
+
+void log_queue_open(struct shard *shard)
+{
+	struct batch *batch = shard->open;
+
+	if (!batch)
+		return;
+	shard->open = NULL;
+	batch->state = BATCH_QUEUED;
+	cds_list_add_tail(&batch->link, &shard->queue);
+}
+
+void log_queue_internal(struct batch *batch)
+{
+	batch->state = BATCH_QUEUED;
+	cds_list_add_tail(&batch->link, &batch->shard->internal);
+	log_kick(batch->shard);
+}
+
+void log_kick(struct shard *shard)
+{
+	if (shard->state == SHARD_RUNNING || shard->state == SHARD_STOPPING)
+		loop_hook_arm(shard->loop, &shard->hook);
+}
+
+static void on_turn_end(struct loop_hook *hook)
+{
+	struct shard *shard = container_of_type(hook, struct shard, hook);
+
+	if (!shard->has_run) {
+		shard->thread = pthread_self();
+		__atomic_store_n(&shard->has_run, true, __ATOMIC_RELEASE);
+	}
+	submit_all(shard);
+	shard_publish(shard);
+}
+
+/* ---- sync ---- */
+
+static void on_synced(struct io *io, int result)
+{
+	struct shard *shard = container_of_type(io, struct shard, sync_io);
+
+	if (shard_is_failed(shard))
+		return;
+	shard->is_syncing = false;
+	if (result < 0) {
+		shard_fail(shard, result, "sync");
+		return;
+	}
+	shard->counters.syncs++;
+	shard->synced_lsn = shard->sync_lsn;
+	shard->synced_ticket = shard->sync_ticket;
+	append_synced(shard);
+	checkpoint_step(shard);
+	log_kick(shard);
+	shard_check_stop(shard);
+}
+
+/* Everything that is written by now; what comes later needs another one. */
+static void start_sync(struct shard *shard)
+{
+	if (shard->is_syncing || !shard->wants_sync)
+		return;
+	shard->wants_sync = false;
+	shard->is_syncing = true;
+	shard->sync_lsn = shard->written_lsn;
+	shard->sync_ticket = shard->written_ticket;
+	io_sync(shard, &shard->sync_io, shard->segments[shard->current].file);
+}
+
+/* Is there anybody whom a sync of what is written now would serve? */
+static bool has_sync_need(struct shard *shard)
+{
+	if (shard->written_lsn == shard->synced_lsn &&
+	    shard->written_ticket == shard->synced_ticket)
+		return false;
+	if (!cds_list_empty(&shard->sync_waiters)) {
+		struct sync_waiter *first =
+			cds_list_first_entry(&shard->sync_waiters, struct sync_waiter, link);
+		return first->ticket <= shard->written_ticket;
+	}
+	return !cds_list_empty(&shard->held_appends);
+}
+
+void log_wait_sync(struct shard *shard)
+{
+	shard->wants_sync = true;
+	start_sync(shard);
+}
+
+/* ---- submitting ---- */
+
+/* The commit points that moved go with this batch, as many as fit. */
+static void add_commits(struct batch *batch)
+{
+	struct shard *shard = batch->shard;
+	struct pg *pg, *next;
+
+	cds_list_for_each_entry_safe(pg, next, &shard->commit_dirty, commit_link) {
+		if (batch_room(&batch->writer) < sizeof(struct disk_commit))
+			return;
+		batch_put_commit(&batch->writer, pg->id, pg->record.commit);
+		pg->is_commit_dirty = false;
+		cds_list_del(&pg->commit_link);
+	}
+}
+
+static void submit(struct batch *batch, uint32_t descriptor_blocks)
+{
+	struct shard *shard = batch->shard;
+	uint32_t blocks = descriptor_blocks + batch->payload_blocks;
+
+	batch->header = (struct batch_header){.store = shard->store->identity.uuid,
+					      .shard = shard->number,
+					      .segment = shard->current,
+					      .block = shard->block,
+					      .blocks = blocks,
+					      .next_segment = shard->next,
+					      .generation = shard->generation,
+					      .lsn = shard->next_lsn++,
+					      .life = shard->store->life,
+					      .synced_lsn = shard->synced_lsn,
+					      .checkpoint = checkpoint_durable(shard)};
+	batch_seal(&batch->writer, &batch->header);
+	batch->iov[0] = (struct iovec){batch->writer.data, descriptor_blocks * DISK_BLOCK};
+	batch->state = BATCH_WRITING;
+	cds_list_del(&batch->link);
+	cds_list_add_tail(&batch->link, &shard->inflight);
+	shard->inflight_count++;
+	shard->segments[shard->current].written_lsn = batch->header.lsn;
+	io_write(shard, &batch->io, shard->segments[shard->current].file, batch->iov,
+		 batch->iov_count, (uint64_t)shard->block * DISK_BLOCK);
+	shard->block += blocks;
+	shard->counters.batches++;
+	shard->counters.entries += batch->writer.entry_count;
+	shard->counters.bytes_appended += (uint64_t)blocks * DISK_BLOCK;
+	checkpoint_log_grew(shard, blocks * DISK_BLOCK);
+	if (!batch->is_internal)
+		cleaner_log_grew(shard, blocks * DISK_BLOCK);
+}
+
+/*
+ * Go on in the next segment: possible when all of this one is synced and another free one can be
+ * named. Returns false when it has to wait.
+ */
+static bool switch_segment(struct shard *shard, bool is_internal)
+{
+	uint32_t keep = is_internal || shard->sets_in_flight ? 0 : shard->reserve / 2;
+	uint32_t picked;
+
+	if (shard->state_counts[SEGMENT_FREE] <= keep || segment_pick_free(shard, &picked) < 0) {
+		shard->has_cleaning_need = true;
+		shard->is_internal_stalled |= is_internal;
+		preparer_kick(shard);
+		return false;
+	}
+	if (shard->written_lsn + 1 != shard->next_lsn)
+		return false; /* its completion comes back here */
+	if (shard->synced_lsn != shard->written_lsn) {
+		log_wait_sync(shard);
+		return false;
+	}
+	segment_enter(shard, shard->current, SEGMENT_FULL);
+	shard->current = shard->next;
+	segment_enter(shard, shard->current, SEGMENT_CURRENT);
+	shard->next = picked;
+	segment_enter(shard, picked, SEGMENT_NEXT);
+	shard->block = 0;
+	shard->segments[shard->current].generation = ++shard->generation;
+	shard->segments[shard->current].was_barren = false;
+	preparer_kick(shard);
+	return true;
+}
+
+/* Submit @batch if the log takes it now. */
+static bool try_submit(struct shard *shard, struct batch *batch)
+{
+	uint32_t left = shard->segment_blocks - shard->block;
+
+	if (shard->inflight_count >= shard->batches_max)
+		return false;
+	if (batch_descriptor_blocks(batch->writer.used) + batch->payload_blocks > left &&
+	    !switch_segment(shard, batch->is_internal))
+		return false;
+	/* Commit points may add a block to the descriptor: only where that fits. */
+	left = shard->segment_blocks - shard->block;
+	if (batch_descriptor_blocks(batch->writer.used) + 1 + batch->payload_blocks <= left)
+		add_commits(batch);
+	submit(batch, batch_descriptor_blocks(batch->writer.used));
+	return true;
+}
+
+static struct batch *first_of(struct cds_list_head *list)
+{
+	return cds_list_empty(list) ? NULL : cds_list_first_entry(list, struct batch, link);
+}
+
+static void submit_all(struct shard *shard)
+{
+	struct batch *batch;
+
+	if (shard_is_failed(shard))
+		return;
+	shard->has_cleaning_need = false;
+	shard->is_internal_stalled = false;
+	while ((batch = first_of(&shard->internal)))
+		if (!try_submit(shard, batch))
+			break;
+	while (!batch) {
+		if (cds_list_empty(&shard->queue) && shard->inflight_count < shard->batches_max)
+			log_queue_open(shard);
+		batch = first_of(&shard->queue);
+		if (!batch || !try_submit(shard, batch))
+			break;
+		batch = NULL;
+	}
+	if (has_sync_need(shard))
+		log_wait_sync(shard);
+	checkpoint_kick(shard, false);
+	cleaner_kick(shard);
+}
+
+bool log_is_stalled(const struct shard *shard)
+{
+	return shard->is_internal_stalled;
+}
+
+/* ---- completing ---- */
+
+/* The longest prefix of the batches in flight that is written counts for syncs. */
+static void advance_written(struct shard *shard)
+{
+	struct batch *batch;
+
+	cds_list_for_each_entry(batch, &shard->inflight, link) {
+		if (batch->state != BATCH_WRITTEN)
+			return;
+		if (batch->header.lsn <= shard->written_lsn)
+			continue;
+		shard->written_lsn = batch->header.lsn;
+		if (batch->ticket)
+			shard->written_ticket = batch->ticket;
+	}
+}
+
+static void on_written(struct io *io, int result)
+{
+	struct batch *batch = container_of_type(io, struct batch, io);
+	struct shard *shard = batch->shard;
+
+	if (batch->is_abandoned) {
+		batch_destroy(batch);
+		return;
+	}
+	batch->state = BATCH_WRITTEN;
+	if (result < 0) {
+		shard_fail(shard, result, "append");
+		return;
+	}
+	advance_written(shard);
+	apply_written(shard);
+	log_kick(shard);
+}
+
+/* Apply from where it stopped. Returns 0, -EAGAIN (pages are on their way), or an error. */
+static int apply_batch(struct batch *batch)
+{
+	struct shard *shard = batch->shard;
+	uint32_t payload_place = batch->header.segment * shard->segment_blocks +
+				 batch->header.block +
+				 batch_descriptor_blocks(batch->header.descriptor_bytes);
+	struct batch_entry entry;
+	int rc;
+
+	for (;;) {
+		uint32_t offset = batch->apply_offset;
+		rc = batch_next(batch->writer.data, batch->header.descriptor_bytes,
+				batch->payload_blocks, shard_places(shard), &offset, &entry);
+		if (rc <= 0)
+			return rc;
+		rc = index_apply(shard, &entry, payload_place, &batch->waiter);
+		if (rc < 0)
+			return rc;
+		batch->apply_offset = offset;
+		if (entry.kind == DISK_CHANGE) {
+			shard->pending_bytes -= append_charge(&entry);
+			overlay_release(&shard->overlay, entry.pg, &entry.key);
+		}
+	}
+}
+
+static void batch_finish(struct batch *batch)
+{
+	struct shard *shard = batch->shard;
+
+	cds_list_del(&batch->link);
+	CDS_INIT_LIST_HEAD(&batch->link);
+	shard->inflight_count--;
+	shard->applied_lsn = batch->header.lsn;
+	if (batch->ticket)
+		shard->applied_ticket = batch->ticket;
+	shard->sets_in_flight -= batch->sets;
+	append_applied(batch);
+	if (batch->applied)
+		batch->applied(batch, batch->context);
+	batch_put(batch);
+}
+
+static void apply_written(struct shard *shard)
+{
+	/* A caller's `done` may bring us here again by way of a failure. */
+	while (!shard_is_failed(shard)) {
+		struct batch *batch = first_of(&shard->inflight);
+		if (!batch || batch->state != BATCH_WRITTEN || batch->waiter.pending > 0)
+			break;
+		shard->is_applying = true;
+		int rc = apply_batch(batch);
+		if (rc == -EAGAIN)
+			return;
+		shard->is_applying = false;
+		if (rc < 0) {
+			shard_fail(shard, rc, "apply a batch");
+			return;
+		}
+		batch_finish(batch);
+	}
+	if (!shard_is_failed(shard)) {
+		checkpoint_step(shard);
+		shard_check_stop(shard);
+	}
+}
+
+static void on_pages(struct waiter *waiter)
+{
+	struct batch *batch = container_of_type(waiter, struct batch, waiter);
+
+	if (batch->is_abandoned) {
+		batch_destroy(batch);
+		return;
+	}
+	log_kick(batch->shard);
+	apply_written(batch->shard);
+}
+
+/* ---- the end ---- */
+
+bool log_is_idle(struct shard *shard)
+{
+	return !shard->open && cds_list_empty(&shard->queue) && cds_list_empty(&shard->internal) &&
+	       cds_list_empty(&shard->inflight) && !shard->is_syncing;
+}
+
+/* A hung write may still read its payload: what the callers give back is kept from reuse. */
+static void leak(struct batch *batch)
+{
+	batch->is_abandoned = true;
+	cds_list_del(&batch->link);
+	CDS_INIT_LIST_HEAD(&batch->link);
+}
+
+void log_abandon(struct shard *shard, int error)
+{
+	struct cds_list_head *lists[] = {&shard->inflight, &shard->queue, &shard->internal};
+
+	log_queue_open(shard);
+	for (unsigned i = 0; i < ARRAY_COUNT(lists); i++) {
+		struct batch *batch;
+		while ((batch = first_of(lists[i]))) {
+			bool is_busy = batch->state == BATCH_WRITING || batch->waiter.pending > 0;
+			leak(batch);
+			append_abandon(batch, error);
+			if (!is_busy)
+				batch_destroy(batch);
+		}
+	}
+	shard->inflight_count = 0;
+	append_abandon_held(shard, error);
+}
+
+int log_new(struct shard *shard)
+{
+	CDS_INIT_LIST_HEAD(&shard->queue);
+	CDS_INIT_LIST_HEAD(&shard->internal);
+	CDS_INIT_LIST_HEAD(&shard->inflight);
+	CDS_INIT_LIST_HEAD(&shard->spare_batches);
+	CDS_INIT_LIST_HEAD(&shard->held_appends);
+	CDS_INIT_LIST_HEAD(&shard->sync_waiters);
+	CDS_INIT_LIST_HEAD(&shard->spare_waiters);
+	CDS_INIT_LIST_HEAD(&shard->commit_dirty);
+	shard->sync_io.done = on_synced;
+	shard->hook.run = on_turn_end;
+	shard->hook.phase = LOOP_HOOK_COMMIT;
+	shard->next_ticket = 1;
+	return 0;
+}
+
+void log_free(struct shard *shard)
+{
+	struct cds_list_head *lists[] = {&shard->inflight, &shard->queue, &shard->internal,
+					 &shard->spare_batches};
+	struct sync_waiter *w, *next;
+	struct batch *batch;
+
+	log_queue_open(shard);
+	for (unsigned i = 0; i < ARRAY_COUNT(lists); i++)
+		while ((batch = first_of(lists[i]))) {
+			cds_list_del(&batch->link);
+			batch_destroy(batch);
+		}
+	cds_list_for_each_entry_safe(w, next, &shard->spare_waiters, link)
+		free(w);
+	cds_list_for_each_entry_safe(w, next, &shard->sync_waiters, link)
+		free(w);
+}
+
+/* ---- credit ---- */
+
+uint64_t log_credit(const struct shard *shard)
+{
+	uint64_t usable = shard->usable_bytes;
+	uint64_t used = shard->live_bytes + shard->pending_bytes +
+			(uint64_t)shard->cache.unplaced * PAGE_CHARGE;
+
+	if (shard->is_file_system_full) {
+		uint64_t lost =
+			(uint64_t)shard->state_counts[SEGMENT_RAW] * shard->store->segment_bytes;
+		usable = usable > lost ? usable - lost : 0;
+	}
+	return usable > used ? usable - used : 0;
+}

@@ -1,0 +1,473 @@
+/*
+ * What the files of the store share: the shard and its parts.
+ *
+ * Order of things: append.c queues entries in batches, log.c writes the batches one behind the other
+ * and applies them (index.c) in LSN order, cache.c holds index pages, read.c reads, segment.c
+ * prepares and recycles segments, checkpoint.c and replay.c carry all this over a restart,
+ * cleaner.c makes space. Each hangs its state on struct shard.
+ */
+#ifndef STORE_STORE_PRIV_H
+#define STORE_STORE_PRIV_H
+
+#include <pthread.h>
+#include <uthash.h>
+
+#include "lib/base/assert.h"
+#include "lib/base/size.h"
+#include "sheep/store/batch.h"
+#include "sheep/store/page.h"
+#include "sheep/store/record.h"
+#include "sheep/store/table.h"
+
+#define PATH_ROOM	 1024u
+#define DESCRIPTOR_SIZE	 (64u << 10) /* room for entries of one batch */
+#define BATCH_IOVECS_MAX 512u	     /* the kernel takes 1,024 */
+#define BATCH_BLOCKS_MAX 256u	     /* of payload, unless one entry is larger */
+#define PAGE_CHARGE	 832u	     /* the largest page record, in credits */
+#define CHECKPOINT_CHUNK (256u << 10)
+#define SEGMENTS_MIN	 12u /* per shard */
+
+struct shard;
+struct batch;
+struct store;
+
+/* ---- io.c: operations of a shard, watched for hanging ---- */
+
+struct io {
+	struct loop_op op;
+	struct cds_list_head link; /* shard->ios, oldest first */
+	struct shard *shard;
+	uint64_t started_ns;
+	uint64_t length; /* of a read: what must come */
+	void (*done)(struct io *io, int result);
+	void (*forget)(struct io *io); /* the loop is gone: free what the op had; may be NULL */
+};
+
+/* `done` gets 0 or a negative error; a short read is -EIO. Once per call. */
+void io_read(struct shard *shard, struct io *io, struct loop_file *file, const struct iovec *iov,
+	     unsigned count, uint64_t offset);
+void io_write(struct shard *shard, struct io *io, struct loop_file *file, const struct iovec *iov,
+	      unsigned count, uint64_t offset);
+void io_sync(struct shard *shard, struct io *io, struct loop_file *file);
+void io_start_watch(struct shard *shard);
+
+/* ---- waiting for pages ---- */
+
+/* Somebody who waits for `pending` things; ready() runs when the last has come. */
+struct waiter {
+	uint32_t pending;
+	void (*ready)(struct waiter *waiter);
+};
+
+struct wait_node {
+	struct cds_list_head link;
+	struct waiter *waiter;
+};
+
+/* ---- segments ---- */
+
+enum segment_state {
+	SEGMENT_RAW,	   /* not yet filled with zeroes */
+	SEGMENT_PREPARING, /* being filled */
+	SEGMENT_FREE,
+	SEGMENT_NEXT,	 /* named by the descriptors of the current one */
+	SEGMENT_CURRENT, /* batches go here */
+	SEGMENT_FULL,
+	SEGMENT_EMPTY, /* nothing lives here; free when a checkpoint that knows is durable */
+	SEGMENT_STATES
+};
+
+struct segment {
+	struct loop_file *file;
+	uint64_t generation;
+	uint64_t live_bytes;
+	uint64_t written_lsn;	   /* of its last batch: its age */
+	uint64_t empty_checkpoint; /* EMPTY: the checkpoint that frees it */
+	uint32_t readers;
+	uint8_t state; /* enum segment_state */
+	bool is_prepared;
+	bool is_cleaned; /* all moved, its last pages wait for the next checkpoint */
+	bool was_barren; /* a whole pass found nothing alive in it */
+};
+
+/* ---- batches ---- */
+
+enum batch_state { BATCH_OPEN, BATCH_QUEUED, BATCH_WRITING, BATCH_WRITTEN, BATCH_STATES };
+
+struct batch {
+	struct cds_list_head link; /* queue, or in flight, or spare */
+	struct io io;
+	struct shard *shard;
+	uint8_t state; /* enum batch_state */
+	bool is_internal;
+	bool is_abandoned; /* the shard failed: its buffers are never used again */
+	struct batch_writer writer;
+	struct batch_header header;
+	struct buffer *descriptor;
+	uint32_t payload_blocks;
+	uint32_t blocks_max; /* of payload: what fits where it will probably go */
+	uint32_t iov_count;  /* iov[0] is the descriptor */
+	struct iovec iov[BATCH_IOVECS_MAX + 1];
+	uint64_t ticket; /* of foreground batches, ascending; 0: internal */
+	struct cds_list_head appends;
+	struct buffer **held; /* dropped when it is applied */
+	uint32_t held_count, held_max;
+	uint32_t apply_offset; /* entries before are applied */
+	uint32_t sets;	       /* replacements of requests in it */
+	struct waiter waiter;  /* for pages while it is applied */
+	void (*applied)(struct batch *batch, void *context);
+	void *context;
+};
+
+struct sync_waiter {
+	struct cds_list_head link;
+	uint64_t ticket;
+	struct loop_op *op;
+};
+
+/* ---- objects in flight ---- */
+
+struct flight {
+	struct flight *next;
+	struct object_key key;
+	uint64_t family;
+	struct version version; /* as of the newest entry */
+	uint32_t pg;
+	uint32_t count; /* entries in flight */
+	bool exists;
+	bool is_missing;
+};
+
+struct overlay {
+	struct flight **buckets;
+	uint32_t mask;
+	uint32_t count;
+	struct flight *spare;
+	void *slabs;
+};
+
+/* ---- PGs ---- */
+
+struct pg {
+	uint32_t id;
+	UT_hash_handle hh;
+	struct table table;
+	struct pg_record record;
+	uint32_t missing;
+	uint64_t data_blocks;
+	bool is_commit_dirty;
+	struct cds_list_head commit_link;
+	bool is_dropping;
+};
+
+/* ---- the shard ---- */
+
+enum shard_state {
+	SHARD_OPENING, /* replay: blocking, no op in flight */
+	SHARD_RUNNING,
+	SHARD_STOPPING,
+	SHARD_STOPPED,
+	SHARD_FAILED,
+	SHARD_STATES
+};
+
+struct slab {
+	struct slab *next;
+};
+
+struct cache {
+	struct cds_list_head clean; /* a clock: the head is looked at first */
+	struct cds_list_head dirty;
+	struct page *spare;
+	struct slab *slabs;
+	struct wait_node *spare_waits;
+	struct slab *wait_slabs;
+	uint64_t *spare_slots;
+	struct slab *slot_slabs;
+	struct cds_list_head spare_loads;
+	uint32_t pages, pages_max;
+	uint32_t dirty_count;
+	uint32_t unplaced; /* pages that have no record on disk yet */
+	uint32_t loading;
+	uint32_t flushes; /* flush batches in flight */
+};
+
+struct checkpoint;
+struct drop;
+struct cleaner;
+struct preparer;
+
+struct shard_figures { /* published for other threads */
+	uint64_t live_bytes, allocated_bytes, credit_bytes;
+	struct store_counters counters;
+};
+
+struct shard {
+	struct store *store;
+	struct loop *loop;
+	uint32_t number;
+	uint8_t state; /* enum shard_state */
+	int error;
+
+	/* the log */
+	struct segment *segments;
+	uint32_t segment_count;
+	uint32_t segment_blocks;
+	uint32_t entry_blocks_max;
+	uint32_t batch_blocks_max;
+	uint32_t current, next, block; /* where the next batch goes */
+	uint64_t generation;	       /* of the current segment */
+	uint64_t next_lsn;
+	uint64_t written_lsn, applied_lsn, synced_lsn;
+	uint64_t next_ticket, written_ticket, applied_ticket, synced_ticket;
+	uint32_t state_counts[SEGMENT_STATES];
+	uint32_t reserve;	/* segments that only the cleaner may use */
+	uint32_t watermark;	/* below so many available ones it works */
+	uint32_t dead_count;	/* FULL, nothing alive: a checkpoint makes them EMPTY */
+	uint32_t cleaned_count; /* FULL, all moved but for index pages */
+	bool is_file_system_full;
+	bool has_cleaning_need;	  /* batches wait for a free segment */
+	bool is_internal_stalled; /* even those that make space */
+
+	/* batches */
+	struct batch *open;
+	struct cds_list_head queue;    /* of the callers, in order */
+	struct cds_list_head internal; /* of the cleaner and the cache */
+	struct cds_list_head inflight; /* in LSN order */
+	struct cds_list_head spare_batches;
+	uint32_t inflight_count, batches_max;
+	bool is_applying;
+	uint32_t sets_in_flight;
+	struct cds_list_head held_appends; /* applied, wait for their sync */
+	struct loop_hook hook;
+	struct io sync_io;
+	bool is_syncing, wants_sync;
+	uint64_t sync_lsn, sync_ticket;
+	struct cds_list_head sync_waiters;
+	struct cds_list_head spare_waiters;
+	struct cds_list_head commit_dirty;
+
+	/* the index */
+	struct pg *pgs;
+	struct pg *last_pg; /* the one that was asked for last */
+	struct table_saver saver;
+	struct overlay overlay;
+	struct cache cache;
+
+	/* space */
+	uint64_t usable_bytes;
+	uint64_t live_bytes;
+	uint64_t pending_bytes;
+
+	struct cds_list_head works; /* reads and sums in progress */
+	struct cds_list_head spare_small, spare_large;
+	struct cds_list_head spare_ios;
+
+	struct checkpoint *checkpoint;
+	struct cleaner *cleaner;
+	struct preparer *preparer;
+	struct cds_list_head drops;
+
+	struct cds_list_head ios;
+	struct loop_timer watch;
+	uint64_t watched_ns;
+	struct loop_timer tick; /* the cleaner's and preparer's patience */
+	struct loop_op *stop_op;
+	uint8_t stop_stage;
+	struct loop_mail fail_mail;
+	bool has_run;	  /* atomic: `thread` is set */
+	pthread_t thread; /* of the loop */
+	struct shard_figures figures;
+	struct store_counters counters;
+};
+
+struct store {
+	char path[PATH_ROOM];
+	struct loop *loop; /* of the first shard: for blocking work */
+	struct store_options options;
+	struct store_callbacks callbacks;
+	struct store_identity identity;
+	struct loop_file *super_file;
+	uint64_t super_sequence;
+	uint64_t life;
+	uint64_t size_bytes;
+	uint64_t created_ns;
+	uint32_t segment_bytes;
+	uint32_t segments; /* per shard */
+	uint32_t shard_count;
+	bool is_clean;	   /* as the superblock on disk says */
+	bool is_failed;	   /* atomic */
+	bool was_reported; /* atomic: failed() was called */
+	struct shard *shards;
+};
+
+static inline bool shard_is_failed(const struct shard *shard)
+{
+	return shard->state == SHARD_FAILED;
+}
+
+static inline uint64_t shard_places(const struct shard *shard)
+{
+	return (uint64_t)shard->segment_count * shard->segment_blocks;
+}
+
+static inline uint32_t place_segment(const struct shard *shard, uint32_t place)
+{
+	return place / shard->segment_blocks;
+}
+
+/* store.c */
+struct shard *shard_of(const struct store *store, uint32_t pg);
+struct pg *shard_pg(struct shard *shard, uint32_t pg);	    /* NULL: unknown */
+struct pg *shard_pg_make(struct shard *shard, uint32_t pg); /* NULL: no memory */
+bool shard_pg_next(struct shard *shard, uint32_t from, uint32_t *out);
+void shard_pg_forget(struct shard *shard, struct pg *pg);
+/* The first error from write or sync, or a hung operation. */
+void shard_fail(struct shard *shard, int error, const char *what);
+void shard_publish(struct shard *shard);
+/* The object failed its checksum: report it, and mark it missing in the log. */
+void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *key);
+/* Something that a stop may wait for has ended. */
+void shard_check_stop(struct shard *shard);
+void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const char *kind,
+		     uint32_t shard, uint32_t number);
+
+/* super.c */
+/* Open and lock the superblock; read it, or tell that the store is to be created. */
+int super_open(struct store *store, bool *out_is_new, struct error *err);
+/* Everything else is on stable storage: from here on the directory is a store. */
+int super_finish_creation(struct store *store, struct error *err);
+int super_write(struct store *store, struct error *err);
+
+/* segment.c */
+void segment_enter(struct shard *shard, uint32_t number, enum segment_state next);
+const char *segment_state_name(enum segment_state state);
+void segment_live_add(struct shard *shard, uint32_t place, uint32_t bytes);
+void segment_live_drop(struct shard *shard, uint32_t place, uint32_t bytes);
+void segment_pin(struct shard *shard, uint32_t number);
+void segment_unpin(struct shard *shard, uint32_t number);
+int segment_pick_free(const struct shard *shard, uint32_t *out);
+/* Free what the durable checkpoint no longer needs. */
+void segment_release(struct shard *shard, uint64_t durable_checkpoint);
+void segment_mark_empty(struct shard *shard, uint64_t checkpoint, uint64_t replay_generation);
+int segment_create_all(struct shard *shard, struct error *err);
+int segment_open_all(struct shard *shard, struct error *err);
+int segment_prepare_now(struct shard *shard, uint32_t number, struct error *err);
+int preparer_new(struct shard *shard);
+void preparer_free(struct shard *shard);
+void preparer_kick(struct shard *shard);
+bool preparer_is_idle(const struct shard *shard);
+/* Segments that are or can be made free. */
+uint32_t segment_available(const struct shard *shard);
+
+/* log.c */
+struct batch *batch_get(struct shard *shard, bool is_internal);
+void batch_put(struct batch *batch);
+int batch_hold(struct batch *batch, struct buffer *buffer); /* takes the reference */
+void batch_add_iov(struct batch *batch, void *data, uint32_t size);
+bool batch_has_room(const struct batch *batch, uint32_t entry_bytes, uint32_t blocks,
+		    uint32_t iovecs);
+void log_queue_open(struct shard *shard);
+void log_queue_internal(struct batch *batch);
+void log_kick(struct shard *shard); /* submit at the end of the turn */
+void log_wait_sync(struct shard *shard);
+void log_abandon(struct shard *shard, int error);
+bool log_is_idle(struct shard *shard);
+bool log_is_stalled(const struct shard *shard);
+uint64_t log_credit(const struct shard *shard);
+int log_new(struct shard *shard);
+void log_free(struct shard *shard);
+
+/* append.c */
+uint32_t append_charge(const struct batch_entry *entry);
+/* The batch is in the index: tell its callers, or keep those that wait for a sync. */
+void append_applied(struct batch *batch);
+void append_synced(struct shard *shard);
+void append_abandon(struct batch *batch, int error);
+/* The record of a PG goes, with the next batch. */
+int append_drop_record(struct shard *shard, uint32_t pg);
+void append_abandon_held(struct shard *shard, int error);
+
+/* overlay.c */
+struct flight *overlay_find(const struct overlay *overlay, uint32_t pg,
+			    const struct object_key *key);
+/* One more entry in flight for it; the caller fills in what a new one (count 1) holds. */
+struct flight *overlay_take(struct overlay *overlay, uint32_t pg, const struct object_key *key);
+void overlay_release(struct overlay *overlay, uint32_t pg, const struct object_key *key);
+const struct flight *overlay_next(const struct overlay *overlay, uint32_t pg,
+				  const struct object_key *after);
+int overlay_init(struct overlay *overlay);
+void overlay_done(struct overlay *overlay);
+
+/* cache.c */
+int cache_init(struct shard *shard, uint32_t bytes);
+void cache_done(struct shard *shard);
+/* A slot array for an object without pages. NULL: no memory. */
+uint64_t *cache_slots_new(struct shard *shard);
+void cache_slots_free(struct shard *shard, uint64_t *slots);
+/* The page in memory, or NULL when it does not exist or is not there (yet). */
+struct page *cache_page(struct shard *shard, uint64_t slot);
+/*
+ * Bring a page that exists into memory; @waiter is told when it is there. 0: it is there; 1: it
+ * will be; -ENOMEM. NULL waiter: nobody waits.
+ */
+int cache_load(struct shard *shard, uint32_t pg, const struct object_key *key, uint64_t *slots,
+	       uint8_t number, struct waiter *waiter);
+/* At start-up: the same, blocking. */
+int cache_load_now(struct shard *shard, uint32_t pg, const struct object_key *key, uint64_t *slots,
+		   uint8_t number);
+/* A new page, dirty and empty, in an empty slot. */
+struct page *cache_add(struct shard *shard, uint32_t pg, const struct object_key *key,
+		       uint64_t *slots, uint8_t number);
+void cache_dirty(struct shard *shard, struct page *page);
+/* The page and its record go: of an object that is deleted, or all absent. */
+void cache_drop(struct shard *shard, uint64_t *slots, uint8_t number);
+/* The record of a page is in the log now. */
+void cache_placed(struct shard *shard, uint64_t *slots, uint8_t number, uint64_t disk);
+/* Write dirty pages, one batch; returns how many. */
+uint32_t cache_flush(struct shard *shard);
+
+/* index.c */
+/*
+ * Apply an entry whose payload begins at @payload_place. 0, or -EAGAIN: pages are on their way,
+ * @waiter is told; or -ENOMEM. At start-up @waiter is NULL and pages are read at once.
+ */
+int index_apply(struct shard *shard, const struct batch_entry *entry, uint32_t payload_place,
+		struct waiter *waiter);
+/* Mark the object of an entry whose payload is broken missing (replay). */
+int index_apply_broken(struct shard *shard, const struct batch_entry *entry,
+		       uint32_t payload_place);
+
+/* read.c */
+void read_abandon(struct shard *shard, int error);
+void read_free(struct shard *shard);
+
+/* checkpoint.c */
+int checkpoint_new(struct shard *shard, struct error *err);
+void checkpoint_free(struct shard *shard, bool has_loop);
+bool checkpoint_is_due(const struct shard *shard);
+/* Begin one if it is due (or @is_forced). */
+void checkpoint_kick(struct shard *shard, bool is_forced);
+void checkpoint_step(struct shard *shard);
+bool checkpoint_is_idle(const struct shard *shard);
+uint64_t checkpoint_durable(const struct shard *shard);
+void checkpoint_log_grew(struct shard *shard, uint32_t bytes);
+int checkpoint_write_now(struct shard *shard, struct error *err);
+/* Read the newest valid one into the shard: position, segments, PGs, objects. */
+int checkpoint_load(struct shard *shard, struct error *err);
+
+/* replay.c */
+int replay_run(struct shard *shard, struct error *err);
+
+/* drop.c */
+void drop_abandon(struct shard *shard, int error);
+void drop_free(struct shard *shard);
+
+/* cleaner.c */
+int cleaner_new(struct shard *shard);
+void cleaner_free(struct shard *shard);
+void cleaner_kick(struct shard *shard);
+bool cleaner_is_idle(const struct shard *shard);
+void cleaner_log_grew(struct shard *shard, uint32_t bytes);
+
+#endif

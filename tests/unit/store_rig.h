@@ -1,0 +1,71 @@
+/*
+ * A store on a simulated machine, driven step by step, for the tests of sheep/store: what is written is
+ * also kept in a model, against which the store's answers are checked.
+ */
+#ifndef TESTS_STORE_RIG_H
+#define TESTS_STORE_RIG_H
+
+#include "lib/base/size.h"
+#include "sheep/store/store.h"
+#include "tests/sim/sim.h"
+
+#define RIG_PATH       "/disk"
+#define RIG_PGS	       3u
+#define RIG_OBJECTS    6u /* per PG */
+#define RIG_TAG_ABSENT 0u
+#define RIG_TAG_ZERO   UINT32_MAX
+
+struct rig {
+	struct sim_world *world;
+	struct sim_host *host;
+	struct loop *loop;
+	struct store *store;
+	struct store_options options;
+	unsigned failed, corrupt;
+	int failed_error;
+};
+
+void rig_init(struct rig *rig, uint64_t seed, const struct store_options *options);
+void rig_done(struct rig *rig);
+/* Makes a loop if there is none. */
+int rig_open(struct rig *rig, struct error *err);
+void rig_open_ok(struct rig *rig);
+/* Stops every shard and closes. */
+void rig_stop(struct rig *rig);
+/* kill -9 */
+void rig_crash(struct rig *rig);
+void rig_power_cut(struct rig *rig, enum sim_power_cut mode);
+/* Run until @is_done says so; fails the test after 60 virtual seconds. */
+void rig_until(struct rig *rig, bool (*is_done)(void *context), void *context);
+void rig_settle(struct rig *rig, uint64_t ns);
+
+/* 4,096 bytes that belong to @tag. */
+void rig_fill(uint32_t tag, void *block);
+
+/* An append with memory of its own. */
+struct rig_append {
+	struct store_append append;
+	struct store_run runs[8];
+	struct slice slice;
+	bool is_done;
+	int result;
+};
+
+/* @tags: one per data block, in order. Returns what store_append() said. */
+int rig_append(struct rig *rig, struct rig_append *a, const uint32_t *tags);
+void rig_append_free(struct rig_append *a);
+/* Wait for it. */
+int rig_append_wait(struct rig *rig, struct rig_append *a);
+/* One run in one state, sequenced, previous taken from the store; waits. */
+int rig_put(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint64_t n,
+	    uint32_t block, uint32_t count, enum block_state state, uint32_t tag, uint32_t flags);
+int rig_sync(struct rig *rig, uint32_t pg);
+/*
+ * Read blocks of one layer: tags as the content says (RIG_TAG_ABSENT and RIG_TAG_ZERO by state).
+ * The result of the read; fails the test when content is none of ours.
+ */
+int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block,
+	     uint32_t count, uint32_t *tags);
+uint64_t rig_family(uint64_t layer);
+
+#endif
