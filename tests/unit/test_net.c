@@ -239,5 +239,5 @@ int main(void)
 	failed += _cmocka_run_group_tests("net: life", net_suite_life, net_suite_life_count, NULL,
 					  NULL);
 	failed += cmocka_run_group_tests_name("net: threads", threads, NULL, NULL);
-	return failed;
+	return failed != 0;
 }
