@@ -32,6 +32,7 @@
 #include "lib/base/buffer.h"
 #include "lib/base/bytes.h"
 #include "lib/base/err.h"
+#include "lib/nbd/nbd_client.h"
 
 struct nbd_server;
 struct nbd_listener;
