@@ -132,9 +132,12 @@ static void trim(struct plan *plan, struct group *group)
 
 /* ---- 2. fill ---- */
 
-/* Is @a the better one to take a seat that leaves them @a_common and @b_common? */
-static bool is_better(const struct place *a, uint32_t a_common, const struct place *b,
-		      uint32_t b_common, uint32_t pg)
+/*
+ * Is @a the better one to take a seat, with that much in common with the others? PGs without data
+ * leave the rest to the draw; what has data goes where it need not move again.
+ */
+static bool is_better(const struct group *group, const struct place *a, uint32_t a_common,
+		      const struct place *b, uint32_t b_common)
 {
 	bool a_has_room = a->load + 0.5 < a->share, b_has_room = b->load + 0.5 < b->share;
 
@@ -142,7 +145,9 @@ static bool is_better(const struct place *a, uint32_t a_common, const struct pla
 		return a_common < b_common;
 	if (a_has_room != b_has_room)
 		return a_has_room;
-	return draw(a, pg) < draw(b, pg);
+	if (group->pg->target_count && excess(a) != excess(b))
+		return excess(a) < excess(b);
+	return draw(a, group->pg->id) < draw(b, group->pg->id);
 }
 
 /* NULL: nobody can. */
@@ -158,7 +163,7 @@ static struct place *best_for(struct plan *plan, const struct group *group, uint
 		if (!place->may_take || group_has(group, place))
 			continue;
 		common = shared(group, place, slot);
-		if (!best || is_better(place, common, best, best_common, group->pg->id)) {
+		if (!best || is_better(group, place, common, best, best_common)) {
 			best = place;
 			best_common = common;
 		}
@@ -187,10 +192,17 @@ static void fill(struct plan *plan, struct group *group)
 
 /* ---- 3. level ---- */
 
-/* How much the move must gain: data that is there moves for a reason only. */
-static double least_gain(const struct group *group, const struct place *from)
+/*
+ * Does it pay that @to holds a copy instead of @from? A PG that has data moves only from who has
+ * too much to who has too little, and only beyond the tolerance.
+ */
+static bool pays(const struct group *group, const struct place *from, const struct place *to)
 {
-	return 1.0 + 1e-6 + (group->pg->target_count ? TOLERANCE * from->share : 0);
+	double gain = excess(from) - excess(to);
+
+	if (!group->pg->target_count)
+		return gain > 1.0 + 1e-6;
+	return excess(from) > 0.5 && excess(to) < -0.5 && gain > 1.0 + TOLERANCE * from->share;
 }
 
 /* Who should take @slot over? NULL: it stays. */
@@ -207,9 +219,7 @@ static struct place *better_for(struct plan *plan, const struct group *group, ui
 		if (!place->may_take || group_has(group, place))
 			continue;
 		its = shared(group, place, slot);
-		if (its > best_common)
-			continue;
-		if (its == common && excess(from) - excess(place) <= least_gain(group, from))
+		if (its > best_common || (its == common && !pays(group, from, place)))
 			continue;
 		if (!best || its < best_common || excess(place) < excess(best)) {
 			best = place;
@@ -219,23 +229,26 @@ static struct place *better_for(struct plan *plan, const struct group *group, ui
 	return best;
 }
 
+/* One copy at most: of the seat that has most too much. Who is down for a while keeps what it has. */
 static bool level_group(struct plan *plan, struct group *group)
 {
-	bool moved = false;
+	struct place *best = NULL;
+	uint32_t slot = 0;
 
 	for (uint32_t i = 0; i < group->count; i++) {
 		struct place *place;
 
-		/* Who is down for a while keeps what it has. */
 		if (!group->seats[i]->may_take)
 			continue;
 		place = better_for(plan, group, i);
-		if (place) {
-			put_seat(group, i, place);
-			moved = true;
+		if (place && (!best || excess(group->seats[i]) > excess(group->seats[slot]))) {
+			best = place;
+			slot = i;
 		}
 	}
-	return moved;
+	if (best)
+		put_seat(group, slot, best);
+	return best != NULL;
 }
 
 static void level(struct plan *plan)

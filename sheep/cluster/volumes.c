@@ -1,6 +1,8 @@
 /*
  * Commands on volumes, and the one place that judges their names, sizes and properties.
  */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/base/assert.h"
@@ -9,6 +11,25 @@
 #include "sheep/cluster/cluster_priv.h"
 
 /* ---- names, sizes, properties ---- */
+
+/* -EINVAL with just this text. */
+static int invalid(struct error *err, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static int invalid(struct error *err, const char *format, ...)
+{
+	char text[ERROR_TEXT_MAX];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	/* An errno would add its own words. */
+	(void)error_set(err, -E_PROTOCOL, "%s", text);
+	if (err)
+		err->code = -EINVAL;
+	return -EINVAL;
+}
 
 int cluster_check_volume_name(const char *name, size_t length, struct error *err)
 {
@@ -26,17 +47,16 @@ int cluster_check_volume_name(const char *name, size_t length, struct error *err
 		why = "must not be '.' or '..'";
 	else if (length >= 3 && memcmp(name, "ro:", 3) == 0)
 		why = "must not begin with 'ro:'";
-	return why ? error_set(err, -EINVAL, "a volume's name %s", why) : 0;
+	return why ? invalid(err, "a volume's name %s", why) : 0;
 }
 
 int cluster_check_volume_size(uint64_t size_bytes, struct error *err)
 {
 	if (!size_bytes || size_bytes % CLUSTER_VOLUME_SIZE_UNIT)
-		return error_set(err, -EINVAL, "size %llu is not a multiple of %u above 0",
-				 (unsigned long long)size_bytes, CLUSTER_VOLUME_SIZE_UNIT);
+		return invalid(err, "size %llu is not a multiple of %u above 0",
+			       (unsigned long long)size_bytes, CLUSTER_VOLUME_SIZE_UNIT);
 	if (size_bytes > CLUSTER_VOLUME_SIZE_MAX)
-		return error_set(err, -EINVAL, "size %llu is above 16 PiB",
-				 (unsigned long long)size_bytes);
+		return invalid(err, "size %llu is above 16 PiB", (unsigned long long)size_bytes);
 	return 0;
 }
 
@@ -92,12 +112,12 @@ int cluster_check_property(const char *key, const char *value, struct error *err
 	size_t length = strlen(key);
 
 	if (known && find_value(known, value) < 0)
-		return error_set(err, -EINVAL, "%s is '%s' or '%s', not '%.64s'", key,
-				 known->values[0], known->values[1], value);
+		return invalid(err, "%s is '%s' or '%s', not '%.64s'", key, known->values[0],
+			       known->values[1], value);
 	if (!length || length >= LOG_KEY_SIZE ||
 	    strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != length)
-		return error_set(err, -EINVAL, "a property's name is 1 to %u of a-z 0-9 _ . -",
-				 LOG_KEY_SIZE - 1);
+		return invalid(err, "a property's name is 1 to %u of a-z 0-9 _ . -",
+			       LOG_KEY_SIZE - 1);
 	length = strlen(value);
 	if (length >= LOG_VALUE_SIZE || !text_is_clean(value, length))
 		return error_set(err, -EINVAL,
