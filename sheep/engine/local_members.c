@@ -32,6 +32,7 @@
 #define PROBE_FIRST_NS (NS_PER_MS / 2)
 #define PROBE_LAST_NS  (500 * NS_PER_MS) /* then only when the next event comes */
 #define CLAIM_TRIES    100
+#define CLAIM_WAIT_MS  500 /* for a start that was killed a moment ago */
 
 struct local_peer {
 	struct cds_list_head link;
@@ -41,7 +42,8 @@ struct local_peer {
 	ino_t inode;
 	int fd; /* its file; -1 when it has ended */
 	int pidfd;
-	bool is_new; /* not yet in a list of members that was told */
+	bool is_new;	 /* not yet in a list of members that was told */
+	bool is_ignored; /* its file says nothing; kept so as to say so once */
 	struct local_task death;
 };
 
@@ -194,8 +196,13 @@ static int claim(struct local *local, struct error *err)
 		members->lock = -1;
 		return error_set(err, rc, "members/%s", tmp);
 	}
-	for (int i = 0; i < CLAIM_TRIES && rc == -EAGAIN; i++)
+	for (int i = 0, waited = 0; i < CLAIM_TRIES && rc == -EAGAIN; i++) {
 		rc = take_place(local, tmp, name, err);
+		if (rc == -EBUSY && waited++ < CLAIM_WAIT_MS / 10) {
+			(void)poll(NULL, 0, 10);
+			rc = -EAGAIN;
+		}
+	}
 	if (rc < 0)
 		(void)unlinkat(members->dirfd, tmp, 0);
 	return rc == -EAGAIN ? error_set(err, -EBUSY, "node %s: another start is in the way", name)
@@ -278,40 +285,58 @@ static void watch_death(struct local *local, struct local_peer *peer, pid_t pid)
 	loop_poll(local->engine.loop, local_task_start(&peer->death), peer->pidfd, POLLIN);
 }
 
-static void add_peer(struct local *local, int fd, const struct stat *st, const char *name)
+static void insert_peer(struct local_members *members, struct local_peer *peer)
 {
-	struct local_members *members = &local->members;
-	struct local_peer *peer = calloc(1, sizeof(*peer)), *other;
+	const struct uuid *node = &peer->member.node;
 	struct cds_list_head *at = &members->peers;
-	struct local_member head;
-	int rc = peer ? read_member(local, fd, &head, peer->info) : -ENOMEM;
+	struct local_peer *other;
 
-	if (rc < 0) {
-		log_warning("engine local: members/%s: %s: ignored", name, err_text(rc));
-		goto fail;
-	}
-	memcpy(peer->member.node.bytes, head.node, sizeof(head.node));
-	peer->member.start = from_le64(head.start);
-	peer->member.info = peer->info;
-	peer->member.info_size = from_le32(head.info_size);
-	if (is_known_end(members, &peer->member.node, peer->member.start))
-		goto fail;
-	peer->device = st->st_dev;
-	peer->inode = st->st_ino;
-	peer->fd = fd;
-	peer->pidfd = -1;
-	peer->is_new = true;
 	cds_list_for_each_entry(other, &members->peers, link) {
-		if (memcmp(other->member.node.bytes, head.node, sizeof(head.node)) > 0)
+		if (memcmp(other->member.node.bytes, node->bytes, sizeof(node->bytes)) > 0)
 			break;
 		at = &other->link;
 	}
 	cds_list_add(&peer->link, at);
+}
+
+/* Takes @fd. */
+static void add_peer(struct local *local, int fd, const struct stat *st, const struct uuid *node,
+		     const char *name)
+{
+	struct local_peer *peer = calloc(1, sizeof(*peer));
+	struct local_member head;
+	int rc;
+
+	if (!peer) { /* the next look finds it again */
+		(void)close(fd);
+		return;
+	}
+	*peer = (struct local_peer){
+		.member = {.node = *node, .info = peer->info},
+		.device = st->st_dev,
+		.inode = st->st_ino,
+		.fd = fd,
+		.pidfd = -1,
+	};
+	rc = read_member(local, fd, &head, peer->info);
+	if (rc == 0 && memcmp(head.node, node->bytes, sizeof(head.node)) != 0)
+		rc = -E_CORRUPT;
+	if (rc < 0) {
+		log_warning("engine local: members/%s: %s: ignored", name, err_text(rc));
+		peer->is_ignored = true;
+		insert_peer(&local->members, peer);
+		return;
+	}
+	peer->member.start = from_le64(head.start);
+	peer->member.info_size = from_le32(head.info_size);
+	if (is_known_end(&local->members, node, peer->member.start)) {
+		(void)close(fd);
+		free(peer);
+		return;
+	}
+	peer->is_new = true;
+	insert_peer(&local->members, peer);
 	watch_death(local, peer, (pid_t)from_le32(head.pid));
-	return;
-fail:
-	(void)close(fd);
-	free(peer);
 }
 
 static void find_new(struct local *local)
@@ -338,7 +363,7 @@ static void find_new(struct local *local)
 		if (fstat(fd, &st) < 0 || find_peer(members, &st))
 			(void)close(fd);
 		else
-			add_peer(local, fd, &st, entry->d_name);
+			add_peer(local, fd, &st, &id, entry->d_name);
 	}
 	(void)closedir(dir);
 }
@@ -382,7 +407,7 @@ static void tell_members(struct local *local)
 	uint32_t count = 0;
 
 	cds_list_for_each_entry(peer, &local->members.peers, link)
-		count += peer->fd >= 0;
+		count += peer->fd >= 0 && !peer->is_ignored;
 	list = calloc(count + 1, sizeof(*list));
 	if (!list) {
 		local_fail(local, -ENOMEM, "list of members");
@@ -390,7 +415,7 @@ static void tell_members(struct local *local)
 	}
 	count = 0;
 	cds_list_for_each_entry(peer, &local->members.peers, link) {
-		if (peer->fd < 0)
+		if (peer->fd < 0 || peer->is_ignored)
 			continue;
 		if (count && uuid_is_equal(&list[count - 1].node, &peer->member.node))
 			count--; /* the later start of the two */
@@ -408,7 +433,7 @@ void local_members_scan(struct local *local)
 
 	find_new(local);
 	cds_list_for_each_entry(peer, &members->peers, link) {
-		if (peer->fd >= 0 && !is_locked(peer->fd)) {
+		if (peer->fd >= 0 && !peer->is_ignored && !is_locked(peer->fd)) {
 			peer_ended(local, peer);
 			is_changed = true;
 			if (local->is_stopped)
