@@ -4,6 +4,7 @@
  */
 #include <dirent.h>
 #include <limits.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -601,6 +603,50 @@ static void test_death_is_known_when_its_file_is_gone(void **state)
 	(void)kill_and_wait(g, 1);
 }
 
+/* In namespaces of our own: a file system of 3 MiB under the group's directory. */
+static bool mount_small(struct group *g)
+{
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("tmpfs", g->dir, "tmpfs", 0, "size=3m") == 0;
+}
+
+/* A full disk stops commands, not members; when there is room again what waited is committed. */
+static void test_full_disk_is_waited_for(void **state)
+{
+	struct group *g = *state;
+	struct desk *desk = &g->memory->desks[0];
+	char ballast[128];
+	uint64_t own;
+	FILE *file;
+
+	if (!mount_small(g)) {
+		print_message("needs root, to mount a small file system\n");
+		skip();
+	}
+	start_all(g, 3);
+	(void)snprintf(ballast, sizeof(ballast), "%s/members/ballast", g->dir);
+	file = fopen(ballast, "w");
+	for (unsigned i = 0; i < MIB; i++)
+		(void)fputc('x', file);
+	(void)fclose(file);
+	for (unsigned n = 0; n < 3; n++)
+		set_load(g, n, 4, 20000);
+	do { /* until nothing was committed for a while */
+		own = atomic_load(&desk->own);
+		(void)usleep(400000);
+	} while (own != atomic_load(&desk->own));
+	check(g);
+	(void)unlink(ballast);
+	UNTIL(g, atomic_load(&desk->own) > own + 5);
+	for (unsigned n = 0; n < 3; n++) {
+		(void)kill(g->pids[n], SIGKILL);
+		reap(g, n);
+	}
+	check(g);
+	(void)umount(g->dir);
+}
+
 static void measure(struct group *g, const char *what, unsigned proposers, uint32_t outstanding,
 		    uint64_t *per_second)
 {
@@ -651,6 +697,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_death_is_known_when_its_file_is_gone, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_speed, setup, teardown),
+		/* last: it moves us to another mount namespace */
+		cmocka_unit_test_setup_teardown(test_full_disk_is_waited_for, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("engine: local, processes", tests, NULL, NULL);
