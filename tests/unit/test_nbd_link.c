@@ -1,6 +1,6 @@
 /*
- * An NBD connection on a real loop: what the host adds to the listener and the device. The client is
- * the other end of a socket pair, spoken to byte by byte.
+ * An NBD connection on the real loop and on the simulated one: what the host adds to the listener
+ * and the device. The client is the other end of a socket pair, spoken to byte by byte.
  */
 #include "lib/net/net.h"
 
@@ -13,6 +13,7 @@
 
 #include "lib/base/size.h"
 #include "lib/base/text.h"
+#include "tests/sim/sim.h"
 #include "tests/unit/nbd_peer.h"
 
 #define DISK	    (8u << 20)
@@ -22,6 +23,7 @@
 enum { READ, WRITE, DISC, FLUSH };
 
 struct world {
+	struct sim_world *sim; /* NULL: real */
 	struct loop *loop;
 	struct nbd_server *server;
 	struct nbd_link *link;
@@ -162,6 +164,19 @@ static void client_send(struct world *world, struct blob *client)
 
 /* ---- the world ---- */
 
+static bool is_simulated;
+
+static void make_loop(struct world *world, const struct loop_options *options)
+{
+	if (!is_simulated) {
+		assert_int_equal(loop_new(options, &world->loop, NULL), 0);
+		return;
+	}
+	world->sim = sim_world_new(1);
+	struct sim_host *host = sim_host_new(world->sim, "host");
+	assert_int_equal(sim_loop_new(world->sim, host, options, &world->loop), 0);
+}
+
 static void begin(struct world *world, uint64_t timeout_ns)
 {
 	struct loop_options options = {.name = "test"};
@@ -179,7 +194,7 @@ static void begin(struct world *world, uint64_t timeout_ns)
 
 	*world = (struct world){.export = {.size = DISK, .flags = NBD_FLAG_SEND_FLUSH}};
 	world->disk = calloc(1, DISK);
-	assert_int_equal(loop_new(&options, &world->loop, NULL), 0);
+	make_loop(world, &options);
 	world->server = nbd_server_new(&callbacks, NULL);
 	assert_int_equal(loop_socket_pair(world->loop, &socket, &world->socket), 0);
 	world->send_op.done = on_client_sent;
@@ -205,6 +220,7 @@ static void finish(struct world *world)
 	assert_int_equal(buffer_cache_busy(loop_buffers(world->loop)), 0);
 	nbd_server_free(world->server);
 	loop_free(world->loop);
+	sim_world_free(world->sim);
 	blob_free(&world->in);
 	free(world->disk);
 }
@@ -455,6 +471,85 @@ static void test_client_that_does_not_read_is_stopped_and_resumed(void **state)
 	blob_free(&client);
 }
 
+/* ---- with time ---- */
+
+static bool has_passed(struct world *world)
+{
+	return loop_now(world->loop) >= wanted;
+}
+
+static void pass(struct world *world, uint64_t ns)
+{
+	wanted = loop_now(world->loop) + ns;
+	while (!has_passed(world))
+		assert_int_equal(loop_turn(world->loop, wanted), 0);
+}
+
+static void test_client_that_does_not_leave_is_left_after_two_seconds(void **state)
+{
+	struct blob client = {0};
+	struct world world;
+
+	begin(&world, 0);
+	negotiate(&world);
+	client_request(&client, 0, DISC, 1, 0, 0);
+	client_send(&world, &client);
+	turn_until(&world, has_ended);
+	pass(&world, 1900 * NS_PER_MS);
+	assert_false(world.is_closed);
+	pass(&world, 200 * NS_PER_MS);
+	assert_true(world.is_closed);
+	assert_string_equal(world.why, "");
+	finish(&world);
+	blob_free(&client);
+}
+
+static void test_client_has_a_minute_to_negotiate_and_all_time_after(void **state)
+{
+	struct world world;
+
+	begin(&world, 0);
+	pass(&world, 59 * NS_PER_S);
+	assert_false(world.is_closed);
+	negotiate(&world);
+	pass(&world, 1000 * NS_PER_S);
+	assert_false(world.is_closed);
+	finish(&world);
+
+	begin(&world, 0);
+	client_receive(&world);
+	pass(&world, 61 * NS_PER_S);
+	assert_true(world.is_closed);
+	finish(&world);
+}
+
+/* Its window is given back; what comes next finds a small one. */
+static void test_connection_that_was_idle_is_served_as_before(void **state)
+{
+	struct blob client = {0}, server = {0};
+	struct world world;
+
+	begin(&world, 0);
+	negotiate(&world);
+	for (int round = 0; round < 3; round++) {
+		for (uint64_t i = 0; i < 40; i++) {
+			client_request(&client, 0, WRITE, i, i * 9000, 9000);
+			blob_add(&client, "p", (size_t)9000, round + (int)i);
+			server_reply(&server, 0, i);
+		}
+		client_send(&world, &client);
+		expect(&world, &server);
+		pass(&world, 30 * NS_PER_S);
+		for (int i = 0; i < 40; i++)
+			for (size_t n = 0; n < 9000; n += 13)
+				assert_int_equal(world.disk[(size_t)i * 9000 + n],
+						 pattern_byte(round + i, n));
+	}
+	finish(&world);
+	blob_free(&client);
+	blob_free(&server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,5 +563,15 @@ int main(void)
 		cmocka_unit_test(test_large_payloads_are_received_in_place),
 		cmocka_unit_test(test_client_that_does_not_read_is_stopped_and_resumed),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest timed[] = {
+		cmocka_unit_test(test_client_that_does_not_leave_is_left_after_two_seconds),
+		cmocka_unit_test(test_client_has_a_minute_to_negotiate_and_all_time_after),
+		cmocka_unit_test(test_connection_that_was_idle_is_served_as_before),
+	};
+	int rc = cmocka_run_group_tests_name("real", tests, NULL, NULL);
+
+	is_simulated = true;
+	rc |= cmocka_run_group_tests_name("simulated", tests, NULL, NULL);
+	rc |= cmocka_run_group_tests_name("in virtual time", timed, NULL, NULL);
+	return rc;
 }
