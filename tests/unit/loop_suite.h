@@ -75,5 +75,8 @@ extern const struct CMUnitTest loop_suite_files[];
 extern const size_t loop_suite_files_count;
 extern const struct CMUnitTest loop_suite_streams[];
 extern const size_t loop_suite_streams_count;
+/* Real back ends only. */
+extern const struct CMUnitTest loop_suite_kernel[];
+extern const size_t loop_suite_kernel_count;
 
 #endif

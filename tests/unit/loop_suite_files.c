@@ -250,6 +250,12 @@ static void test_cancelled_file_op_completes_once(void **state)
 		if (calls[i].result != -ECANCELED || i % 2)
 			assert_int_equal(calls[i].result, 4);
 	}
+	/* Nothing of it is left that would keep the loop awake. */
+	for (unsigned i = 0; i < 5; i++)
+		bed_turn(bed);
+	uint64_t until_ns = loop_now(bed->loop) + 5 * NS_PER_MS;
+	assert_int_equal(loop_turn(bed->loop, until_ns), 0);
+	assert_true(loop_now(bed->loop) >= until_ns);
 	loop_file_close(bed->loop, file);
 	free(calls);
 }
