@@ -207,6 +207,7 @@ static void test_bad_greetings_are_dropped_in_time(void **state)
 {
 	struct rig *rig = rig_new(*state, &small_server, NULL);
 	uint8_t bytes[2 * HELLO_SIZE] = {0};
+	const char http[80] = "GET / HTTP/1.1\r\nHost: sheepfold\r\n\r\n";
 
 	for (unsigned kind = 0; kind < 7; kind++) {
 		struct raw *raw = raw_dial(rig->bed, net_listener_address(rig->listener));
@@ -222,10 +223,7 @@ static void test_bad_greetings_are_dropped_in_time(void **state)
 			assert_true(raw_send(raw, bytes, 100));
 			break;
 		case 3:
-			(void)raw_send(raw,
-				       "GET / HTTP/1.1\r\nHost: sheepfold\r\n\r\n        "
-				       "                                  ",
-				       80);
+			(void)raw_send(raw, http, sizeof(http));
 			break;
 		case 4:
 			(void)raw_frame(raw, OP_ECHO, 0, 1, 8, 0, 0);
