@@ -255,7 +255,7 @@ static void test_a_proposer_knows_its_own_commands(void **state)
 	assert_int_equal(cluster_command_sequence(command->data, command->size, 78), 0);
 	assert_int_equal(cluster_command_sequence(command->data, 10, 77), 0);
 	assert_string_equal(cluster_command_name(LOG_DEAD), "DEAD");
-	assert_string_equal(cluster_command_name((enum log_type)13), "unknown");
+	assert_string_equal(cluster_command_name((enum log_type)14), "unknown");
 	cluster_command_free(command);
 }
 
