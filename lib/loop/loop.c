@@ -19,6 +19,7 @@
  */
 #include "lib/loop/loop.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -310,15 +311,22 @@ static int wait_for_work(struct loop *loop, uint64_t deadline_ns)
 	return rc;
 }
 
+static void own(struct loop *loop)
+{
+	if (!loop->is_owned) {
+		loop->is_owned = true;
+		loop->owner = pthread_self();
+		buffer_cache_adopt(loop->buffers);
+	}
+	assert(pthread_equal(loop->owner, pthread_self()));
+}
+
 int loop_turn(struct loop *loop, uint64_t deadline_ns)
 {
 	struct logger *logger = NULL;
 	int rc;
 
-	if (!loop->is_owned) {
-		loop->is_owned = true;
-		buffer_cache_adopt(loop->buffers);
-	}
+	own(loop);
 	if (loop->logger)
 		logger = log_set_current(loop->logger);
 	rc = wait_for_work(loop, deadline_ns);
@@ -339,7 +347,7 @@ int loop_run(struct loop *loop)
 {
 	int rc = 0;
 
-	buffer_cache_adopt(loop->buffers);
+	own(loop);
 	if (loop->ops->run_start)
 		loop->ops->run_start(loop->backend);
 	while (rc == 0 && !__atomic_exchange_n(&loop->is_stopped, 0, __ATOMIC_ACQUIRE))

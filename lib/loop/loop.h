@@ -51,12 +51,12 @@ struct loop_options {
 };
 
 /*
- * Make a loop. Where io_uring is forbidden or lacks something, LOOP_BACKEND_URING fails with a text
- * that names what is missing and what to do.
+ * Make a loop, on any thread. Ops, timers and hooks may be started at once; the thread of the
+ * first turn owns the loop from then on. Where io_uring is forbidden or lacks something,
+ * LOOP_BACKEND_URING fails with a text that names what is missing and what to do.
  */
 int loop_new(const struct loop_options *options, struct loop **out, struct error *err);
-/* The thread of the first turn owns the loop from then on. */
-/* No op may be in flight. NULL is allowed. */
+/* Any thread, when the owner turns it no more. No op may be in flight. NULL is allowed. */
 void loop_free(struct loop *loop);
 
 /* Turn until loop_stop(). Returns 0, or the error of the back end. */
@@ -239,7 +239,10 @@ bool loop_address_is_loopback(const char *address);
 int loop_listen(struct loop *loop, const char *address, struct loop_listener **out,
 		struct error *err);
 const char *loop_listener_address(const struct loop_listener *listener);
-/* Gives op->out.socket. */
+/*
+ * Gives op->out.socket. Several may be in flight. Errors are accept(2)'s; -EMFILE and the like come
+ * at once again until something is closed, so wait a while before the next.
+ */
 void loop_accept(struct loop *loop, struct loop_op *op, struct loop_listener *listener);
 /* Cancels accepts in flight; removes a unix socket's file. NULL is allowed. */
 void loop_listener_close(struct loop *loop, struct loop_listener *listener);

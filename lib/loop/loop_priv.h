@@ -2,6 +2,8 @@
 #ifndef LOOP_LOOP_PRIV_H
 #define LOOP_LOOP_PRIV_H
 
+#include <pthread.h>
+
 #include "lib/loop/backend.h"
 
 /* One armed timer: the key lies in the heap, so that sifting touches no timer but the moved one. */
@@ -37,7 +39,8 @@ struct loop {
 	uint64_t busy_poll_ns; /* at most */
 	uint64_t poll_ns;      /* now */
 	bool is_firing;	       /* in the timer phase */
-	bool is_owned;	       /* a turn has begun: its thread owns the loop */
+	bool is_owned;	       /* a turn has begun */
+	pthread_t owner;
 	struct timer_heap timers;
 	struct cds_list_head hooks[LOOP_HOOK_PHASES];
 	struct random random;
