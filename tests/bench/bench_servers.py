@@ -126,7 +126,23 @@ class Nbdkit(OnFile):
         return ["nbdkit", "-f"] + where + ["file", path]
 
 
-KINDS = {c.name: c for c in (Sheepfold, QemuNbd, QemuNbdDirect, Nbdkit)}
+class NbdkitMemory(OnFile):
+    name = "nbdkit-memory"
+
+    def command(self, path, port):
+        where = ["-U", f"{work}/nbd{port}"] if args.unix else ["-i", "127.0.0.1", "-p", str(port)]
+        return ["nbdkit", "-f"] + where + ["memory", f"{args.size}M"]
+
+
+class NbdMemory(OnFile):
+    """lib/nbd alone: what of the cost is the protocol's. Use it with --servers nbd-memory,nbdkit-memory."""
+    name = "nbd-memory"
+
+    def command(self, path, port):
+        return [os.path.join(args.build, "tests/functional/nbd_memory"), address(port), f"{args.size}M"]
+
+
+KINDS = {c.name: c for c in (Sheepfold, QemuNbd, QemuNbdDirect, Nbdkit, NbdMemory, NbdkitMemory)}
 
 
 def cpu_seconds(pids):
