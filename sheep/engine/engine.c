@@ -81,8 +81,7 @@ int engine_open(const char *spec, struct loop *loop, const struct engine_options
 	rc = driver->check(rest, err);
 	if (rc < 0)
 		return rc;
-	rc = driver->open(rest, loop, options, callbacks, context, out, err);
-	return rc < 0 ? error_wrap(err, rc, "engine '%s'", spec) : 0;
+	return driver->open(rest, loop, options, callbacks, context, out, err);
 }
 
 int engine_base_init(struct engine *engine, const struct engine_driver *driver, struct loop *loop,

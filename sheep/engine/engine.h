@@ -122,7 +122,7 @@ struct engine_options {
  * Join by @spec: "local:DIR", "corosync[:CHANNEL]" or "zookeeper:HOST:PORT[,...][/ROOT]".
  *
  * May block shortly (start-up). Everything is borrowed but @callbacks and @context, which must
- * live until `left`. Errors, all with a text that says what to do: -EINVAL (the spec),
+ * live until `left`. Errors, all with a text that says what to do (it does not repeat @spec): -EINVAL (the spec),
  * -EBUSY (this node is running already), -E_WRONG_CLUSTER, -E_WRONG_VERSION (a log format of
  * another version), -E_CORRUPT, -errno.
  */

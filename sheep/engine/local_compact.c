@@ -121,6 +121,8 @@ static void start_image(struct local *local)
 	int rc;
 
 	rc = engine_take_snapshot(&local->engine, &compactor->image);
+	if (local->is_stopped) /* it left while we asked */
+		return;
 	if (rc < 0) {
 		log_warning("engine local: compaction: no snapshot: %s: trying again later",
 			    err_text(rc));

@@ -359,6 +359,8 @@ static void on_synced(struct local *local, int result)
 	if (event == SCAN_SEAL) {
 		outbox_seen(&local->writer.outbox, &record);
 		local_compact_on_seal(local);
+		if (local->is_stopped)
+			return;
 		read_enter(local, READ_HANDOVER);
 		local_read_handover(local);
 	} else if (event == SCAN_NEWER) {

@@ -17,12 +17,19 @@ struct image {
 
 /* ---- the user ---- */
 
-static struct member *user(void *context)
+static struct member *user(void *context, enum moment moment)
 {
 	struct member *member = context;
 
 	assert_false(member->bed->in_call); /* never inside a call */
 	assert_false(member->has_left);
+	assert_true(!member->is_leaving || moment == MOMENT_NEVER);
+	if (moment != MOMENT_NEVER && member->leave_at == moment) {
+		member->is_leaving = true;
+		member->bed->in_call = true;
+		engine_leave(member->engine);
+		member->bed->in_call = false;
+	}
 	return member;
 }
 
@@ -49,7 +56,7 @@ static void note_commit(struct bed *bed, const struct command *command)
 
 static void on_commit(void *context, uint64_t index, const void *data, uint32_t size)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_COMMIT);
 	struct command command;
 
 	assert_false(member->has_failed);
@@ -68,7 +75,7 @@ static void on_commit(void *context, uint64_t index, const void *data, uint32_t 
 static int on_install(void *context, uint64_t index, const void *data, size_t size,
 		      struct error *err)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_INSTALL);
 	const uint8_t *pad = (const uint8_t *)data + sizeof(struct image);
 	struct image image;
 
@@ -87,7 +94,7 @@ static int on_install(void *context, uint64_t index, const void *data, size_t si
 
 static int on_snapshot(void *context, struct engine_image *out)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_SNAPSHOT);
 	struct image image = {member->digest, member->bed->image_pad};
 	uint8_t *data = malloc(sizeof(image) + image.pad);
 
@@ -102,7 +109,7 @@ static int on_snapshot(void *context, struct engine_image *out)
 
 static void on_ready(void *context)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_READY);
 
 	assert_false(member->is_ready);
 	member->is_ready = true;
@@ -110,7 +117,7 @@ static void on_ready(void *context)
 
 static void on_members(void *context, const struct engine_member *list, uint32_t count)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_MEMBERS);
 
 	assert_true(member->is_ready);
 	member->live = 0;
@@ -133,14 +140,14 @@ static void on_members(void *context, const struct engine_member *list, uint32_t
 
 static void on_ended(void *context, const struct uuid *node, uint64_t start, enum engine_end how)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_ENDED);
 
 	assert_true(member->is_ready);
 	for (unsigned n = 0; n < BED_MEMBERS; n++) { /* a fact: that start is not running */
 		const struct member *other = &member->bed->members[n];
 
 		if (uuid_is_equal(node, &other->node))
-			assert_false(start == other->start && other->engine);
+			assert_false(start == other->start && other->engine && !other->is_leaving);
 	}
 	assert_true(member->end_count < BED_ENDS_MAX);
 	member->ends[member->end_count++] = (struct seen_end){*node, start, how};
@@ -148,7 +155,7 @@ static void on_ended(void *context, const struct uuid *node, uint64_t start, enu
 
 static void on_quorum(void *context, bool has_quorum)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_QUORUM);
 
 	assert_true(member->is_ready);
 	assert_true(member->has_quorum != has_quorum);
@@ -157,16 +164,22 @@ static void on_quorum(void *context, bool has_quorum)
 
 static void on_failed(void *context, const struct error *err)
 {
-	struct member *member = user(context);
+	struct member *member = user(context, MOMENT_NEVER);
 
-	assert_false(member->has_failed);
+	assert_false(member->has_failed || member->is_leaving);
 	member->has_failed = true;
 	member->failure = *err;
 }
 
 static void on_left(void *context)
 {
-	user(context)->has_left = true;
+	struct member *member = user(context, MOMENT_NEVER);
+
+	if (member->leave_at) {
+		engine_free(member->engine);
+		member->engine = NULL;
+	}
+	member->has_left = true;
 }
 
 static const struct engine_callbacks callbacks = {
@@ -274,9 +287,16 @@ void bed_leave(struct bed *bed, unsigned number)
 	struct member *member = &bed->members[number];
 	struct engine *engine = member->engine;
 
-	bed->in_call = true;
-	engine_leave(engine);
-	bed->in_call = false;
+	if (!member->is_leaving) {
+		bed->in_call = true;
+		engine_leave(engine);
+		bed->in_call = false;
+		member->is_leaving = true;
+	}
+	if (member->leave_at) {
+		BED_UNTIL(bed, member->has_left);
+		return;
+	}
 	member->engine = NULL;
 	BED_UNTIL(bed, member->has_left);
 	engine_free(engine);

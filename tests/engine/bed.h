@@ -32,6 +32,19 @@
 
 struct bed;
 
+/* In which callback a member is to leave. */
+enum moment {
+	MOMENT_NEVER,
+	MOMENT_COMMIT,
+	MOMENT_INSTALL,
+	MOMENT_SNAPSHOT,
+	MOMENT_READY,
+	MOMENT_MEMBERS,
+	MOMENT_ENDED,
+	MOMENT_QUORUM,
+	MOMENT_COUNT
+};
+
 struct seen_end {
 	struct uuid node;
 	uint64_t start;
@@ -48,7 +61,8 @@ struct member {
 	struct loop *loop;
 	bool is_stopped; /* as under SIGSTOP; the simulator cuts it off instead */
 	/* since the latest start */
-	bool is_ready, has_quorum, has_failed, has_left;
+	bool is_ready, has_quorum, has_failed, is_leaving, has_left;
+	enum moment leave_at; /* it leaves there, and is freed in `left` */
 	uint64_t index, digest, commits, installs, snapshots;
 	uint32_t live; /* members as told; bit per member of the bed */
 	uint64_t live_start[BED_MEMBERS];

@@ -340,12 +340,55 @@ static void test_leave_at_once_and_after_proposals(void **state)
 	bed_start_all(bed, 2);
 	bed_propose(bed, 1, 5);
 	engine = bed->members[1].engine;
+	bed->members[1].is_leaving = true;
 	engine_leave(engine);
 	assert_int_equal(engine_propose(engine, &command, sizeof(command)), -E_SHUTDOWN);
 	bed->members[1].engine = NULL;
 	BED_UNTIL(bed, bed->members[1].has_left);
 	engine_free(engine);
 	bed_start_all(bed, 2); /* what was lost is proposed again by the next start */
+	BED_UNTIL(bed, bed_is_settled(bed));
+}
+
+/* A user may leave in any callback, and free the engine in `left`. */
+static void test_leave_inside_any_callback(void **state)
+{
+	struct bed *bed = *state;
+	struct member *member = &bed->members[1];
+
+	bed->compact_bytes = 4096;
+	bed_start_all(bed, 1);
+	bed_start(bed, 2);
+	for (int round = 0; round < 12; round++) { /* so that there is an image */
+		bed_propose(bed, 0, 30);
+		BED_UNTIL(bed, bed_is_settled(bed));
+	}
+	for (unsigned moment = MOMENT_COMMIT; moment < MOMENT_COUNT; moment++) {
+		bed_start(bed, 1);
+		member->leave_at = (enum moment)moment;
+		if (moment == MOMENT_ENDED) {
+			BED_UNTIL(bed, member->is_ready);
+			bed_crash(bed, 2);
+		}
+		for (int round = 0; round < 200 && !member->has_left; round++) {
+			if (moment == MOMENT_COMMIT || moment == MOMENT_SNAPSHOT) {
+				bed_propose(bed, 0, 1);
+				if (member->is_ready && !member->is_leaving)
+					bed_propose(bed, 1, 3);
+			}
+			bed_turn(bed);
+			bed_turn(bed);
+		}
+		if (moment == MOMENT_INSTALL || moment == MOMENT_SNAPSHOT) {
+			if (!member->has_left) /* not every engine comes to it each time */
+				bed_leave(bed, 1);
+		} else {
+			BED_UNTIL(bed, member->has_left);
+		}
+		if (moment == MOMENT_ENDED)
+			bed_start(bed, 2);
+	}
+	bed_start_all(bed, 3);
 	BED_UNTIL(bed, bed_is_settled(bed));
 }
 
@@ -394,6 +437,7 @@ int run_conformance(const char *name)
 		BED_TEST(test_second_start_of_a_running_node_is_refused),
 		BED_TEST(test_another_log_is_refused),
 		BED_TEST(test_leave_at_once_and_after_proposals),
+		BED_TEST(test_leave_inside_any_callback),
 		BED_TEST(test_ten_thousand_commands),
 	};
 

@@ -56,6 +56,7 @@ static void crash(struct bed *bed, struct member *member)
 	member->is_stopped = false;
 	local_members_drop(container_of_type(engine, struct local, engine));
 	member->engine = NULL;
+	member->is_leaving = true;
 	engine_leave(engine);
 	BED_UNTIL(bed, member->has_left);
 	engine_free(engine);
