@@ -114,14 +114,15 @@ static int check_object(const struct newest *now, const struct store_append *a)
 	return 0;
 }
 
-/* Pushes may use half of what is kept for the cleaner: recovery goes on where clients cannot write. */
+/* Pushes, and entries that a primary has granted, may use half of what is kept for the cleaner: recovery
+ * goes on where clients cannot write, and credits that were reported too late evict nobody. */
 static int check_space(struct shard *shard, const struct store_append *a, uint32_t charge)
 {
 	uint64_t credit = log_credit(shard);
 
 	if (charge == 0)
 		return 0;
-	if (a->flags & STORE_UNSEQUENCED) {
+	if (a->flags & (STORE_UNSEQUENCED | STORE_GRANTED)) {
 		uint64_t extra = (uint64_t)shard->reserve / 4 * shard->store->segment_bytes;
 		uint64_t used = shard->live_bytes + shard->pending_bytes + charge;
 		return used <= shard->usable_bytes + extra ? 0 : -ENOSPC;
