@@ -348,18 +348,19 @@ WIRE_SIZE(struct peer_ack, 16);
 
 /*
  * PEER_OP_JOIN: the member's stream begins; the next entry has `after` = n. A second one, for
- * the same or another join, begins anew.
+ * the same or another join, begins anew: pushes that name an earlier `start` are refused.
  */
 struct peer_join {
 	le64 epoch;
 	le64 reign;
 	le64 n;
-	le64 join;	  /* log index of the PG_JOIN; 0: a marked member */
+	le64 join;	  /* log index of the PG_JOIN */
+	le64 start;	  /* number that the primary gives to this beginning; not 0 */
 	le64 incarnation; /* of the member's store, as the map has it */
 	le32 pg;
 	le32 store;
 };
-WIRE_SIZE(struct peer_join, 48);
+WIRE_SIZE(struct peer_join, 56);
 
 /*
  * PEER_OP_SEAL, in the order of the entries: everything up to n was sent or pushed. The member syncs,
@@ -372,11 +373,12 @@ struct peer_seal {
 	le64 n;
 	le64 after;
 	le64 join;
+	le64 start;
 	le64 map_index; /* the member judges which layers exist by this map or a later one */
 	le32 pg;
 	le32 store;
 };
-WIRE_SIZE(struct peer_seal, 56);
+WIRE_SIZE(struct peer_seal, 64);
 
 struct peer_seal_reply {
 	le64 epoch;
@@ -461,7 +463,8 @@ WIRE_SIZE(struct peer_sums_reply, 32);
  */
 struct peer_push {
 	le64 epoch;
-	le64 join; /* log index of the PG_JOIN; 0: a marked member, or a heal */
+	le64 join;  /* log index of the PG_JOIN; 0: a heal of a member in sync */
+	le64 start; /* as JOIN gave it */
 	le64 reign; /* version of the whole object, as it is after LAST */
 	le64 n;
 	le64 layer;
@@ -475,8 +478,8 @@ struct peer_push {
 	le32 meta_crc;
 	uint8_t meta[PEER_META_INLINE];
 };
-WIRE_SIZE(struct peer_push, 128);
-WIRE_OFFSET(struct peer_push, meta, 72);
+WIRE_SIZE(struct peer_push, 136);
+WIRE_OFFSET(struct peer_push, meta, 80);
 
 /* PEER_OP_FETCH. Reply payload: the content of the blocks, zeroes where there is no data. */
 struct peer_fetch {

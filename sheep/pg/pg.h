@@ -55,7 +55,7 @@ struct pg_env {
 	struct pg_peers *peers; /* of this loop; borrowed */
 	void *context;
 	/* Ask for @command to be signed, proposed and freed. It may be lost; what still matters
-	 * is proposed again. Not called inside the calls below. */
+	 * is proposed again. May be called inside any call of this header. */
 	void (*propose)(void *context, struct cluster_command *command);
 	uint32_t ios_max;     /* client operations in work at a time; 0: 1024. More wait */
 	uint32_t appends_max; /* APPENDs to members outstanding; 0: 4 times ios_max */
@@ -85,6 +85,9 @@ void pg_set_stop(struct pg_set *set, struct loop_op *op);
 void pg_set_free(struct pg_set *set);
 
 /* ---- object I/O, as the primary serves it ---- */
+
+#define PG_SESSION_LOOP_SHIFT 56
+#define PG_SESSION_LOOPS      16u /* at most */
 
 enum pg_io_kind { PG_IO_READ, PG_IO_WRITE, PG_IO_ZERO, PG_IO_TRIM };
 
@@ -119,8 +122,13 @@ struct pg_io {
 	uint32_t offset; /* bytes into the object, any */
 	uint32_t length; /* bytes, > 0 */
 	/* writes */
-	uint64_t session, number, lowest; /* REPLICATION, Q1 */
-	const struct slice *slices;	  /* PG_IO_WRITE: exactly @length bytes */
+	/*
+	 * REPLICATION, Q1: the session from the map, with the gateway's loop above
+	 * PG_SESSION_LOOP_SHIFT, so that loops need not share a counter. Numbers are per session
+	 * and PG, from 1; those below `lowest` will not be sent again.
+	 */
+	uint64_t session, number, lowest;
+	const struct slice *slices; /* PG_IO_WRITE: exactly @length bytes */
 	uint32_t slice_count;
 	/* results */
 	struct slice data;   /* of a read: @length bytes, the owner's reference; unset if is_hole */

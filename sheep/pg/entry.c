@@ -1,0 +1,618 @@
+/*
+ * Entries: numbered changes, on their way into our store and every member's (REPLICATION, W1-W3).
+ *
+ * An entry gets its number when our own store has taken it, and goes to all members in the same
+ * turn. It is committed when our store and every member that must have it have all entries up to
+ * it: so positions are compared, not entries, and commits come in order.
+ *
+ * A member's stream is one link, in order. When a message comes back without an answer (a reset, a
+ * map that is behind, a damaged payload), nothing is sent until all that are out there have come
+ * back; then what is not acknowledged goes again, in order, under the epoch of then. What the
+ * member has it acknowledges again.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/crc32c.h"
+#include "sheep/pg/entry_codec.h"
+#include "sheep/pg/pg_priv.h"
+
+#define RETRY_MIN_NS	(10 * NS_PER_MS)
+#define RETRY_MAX_NS	(200 * NS_PER_MS)
+#define FILLING_BACKLOG 256u
+
+/* ---- making one ---- */
+
+struct pg_entry *pg_entry_new(struct pg_lead *lead)
+{
+	struct pg_set *set = lead->pg->set;
+	struct pg_entry *entry;
+
+	if (pool_count(set->calls) - pool_busy(set->calls) < lead->member_count ||
+	    lead->entry_count >= PG_ENTRIES_MAX)
+		return NULL;
+	entry = pool_get(set->entries);
+	if (!entry)
+		return NULL;
+	entry->pg = lead->pg;
+	entry->lead = lead;
+	entry->refs = 1;
+	return entry;
+}
+
+static void entry_put(struct pg_entry *entry)
+{
+	struct pg_set *set = entry->pg->set;
+
+	assert(entry->refs > 0);
+	if (--entry->refs > 0)
+		return;
+	for (uint32_t i = 0; i < entry->slice_count + entry->has_meta_slice; i++)
+		buffer_put(entry->slices[i].buffer);
+	buffer_put(entry->crcs_slice.buffer);
+	if (entry->runs != entry->runs_inline)
+		free(entry->runs);
+	pool_put(set->entries, entry);
+	if (!cds_list_empty(&set->starved) || set->stop_op)
+		pg_set_kick(set);
+}
+
+void pg_entry_drop(struct pg_entry *entry)
+{
+	assert(entry->refs == 1);
+	entry_put(entry);
+}
+
+int pg_entry_runs(struct pg_entry *entry, const struct store_run *runs, uint32_t count)
+{
+	entry->runs = entry->runs_inline;
+	if (count > PG_RUNS_INLINE) {
+		entry->runs = malloc(count * sizeof(*runs));
+		if (!entry->runs)
+			return -ENOMEM;
+	}
+	memcpy(entry->runs, runs, count * sizeof(*runs));
+	entry->run_count = count;
+	entry->block_count = pg_runs_data_blocks(runs, count);
+	return 0;
+}
+
+static bool is_usable(const struct slice *slices, uint32_t count)
+{
+	if (count > PG_SLICES)
+		return false;
+	for (uint32_t i = 0; i < count; i++)
+		if (!slices[i].buffer || slices[i].size % BLOCK_SIZE)
+			return false;
+	return true;
+}
+
+static int gather(struct pg_entry *entry, const struct slice *slices, uint32_t count)
+{
+	uint32_t size = entry->block_count * BLOCK_SIZE, used = 0;
+	struct buffer *buffer = buffer_new(entry->pg->set->arena.buffers, size);
+
+	if (!buffer)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		assert(used + slices[i].size <= size);
+		memcpy(buffer->data + used, slices[i].data, slices[i].size);
+		used += slices[i].size;
+	}
+	assert(used == size);
+	entry->slices[0] = slice_of(buffer, 0, size);
+	entry->slice_count = 1;
+	return 0;
+}
+
+static int take_slices(struct pg_entry *entry, const struct slice *slices, uint32_t count)
+{
+	if (!is_usable(slices, count))
+		return gather(entry, slices, count);
+	for (uint32_t i = 0; i < count; i++) {
+		entry->slices[i] = slices[i];
+		buffer_get(slices[i].buffer);
+	}
+	entry->slice_count = count;
+	return 0;
+}
+
+static void sum_blocks(struct pg_entry *entry)
+{
+	uint32_t next = 0;
+
+	for (uint32_t i = 0; i < entry->slice_count; i++)
+		for (uint32_t at = 0; at < entry->slices[i].size; at += BLOCK_SIZE)
+			entry->crcs[next++] = crc32c(entry->slices[i].data + at, BLOCK_SIZE);
+	assert(next == entry->block_count);
+}
+
+int pg_entry_data(struct pg_entry *entry, const struct slice *slices, uint32_t count,
+		  const uint32_t *crcs)
+{
+	if (take_slices(entry, slices, count) < 0)
+		return -ENOMEM;
+	entry->crcs = entry->crcs_inline;
+	if (entry->block_count > PG_CRCS_INLINE) {
+		entry->crcs_slice = pg_arena_take(&entry->pg->set->arena,
+						  entry->block_count * (uint32_t)sizeof(*crcs));
+		if (!entry->crcs_slice.buffer)
+			return -ENOMEM;
+		entry->crcs = (void *)entry->crcs_slice.data;
+	}
+	if (crcs)
+		memcpy(entry->crcs, crcs, entry->block_count * sizeof(*crcs));
+	else
+		sum_blocks(entry);
+	return 0;
+}
+
+/* Runs and checksums as the members get them. */
+static int make_meta(struct pg_entry *entry)
+{
+	uint32_t size = pg_meta_size(entry->run_count, entry->block_count);
+	uint8_t *out = entry->meta;
+
+	if (size > PEER_META_INLINE) {
+		struct slice piece = pg_arena_take(&entry->pg->set->arena, size);
+		if (!piece.buffer)
+			return -ENOMEM;
+		entry->slices[entry->slice_count] = piece;
+		entry->has_meta_slice = true;
+		out = piece.data;
+	}
+	entry->meta_crc =
+		pg_meta_encode(out, entry->runs, entry->run_count, entry->crcs, entry->block_count);
+	return 0;
+}
+
+/* ---- to the members ---- */
+
+static void on_append_reply(struct net_call *net_call, int result);
+
+static void send_call(struct pg_member *member, struct pg_call *call)
+{
+	struct pg_entry *entry = call->entry;
+	struct pg_set *set = entry->pg->set;
+	const struct store_append *append = &entry->append;
+	struct net_link *link =
+		pg_peers_link(set->env.peers, member->store, entry->pg->id, PEER_CLASS_PEER);
+	uint64_t told = pg_lead_told(member->lead);
+	struct peer_append body = {
+		.epoch = to_le64(entry->pg->epoch),
+		.reign = to_le64(append->version.reign),
+		.n = to_le64(append->version.n),
+		.after = to_le64(call->after),
+		.commit_n = to_le64(told),
+		.previous_reign = to_le64(append->previous.reign),
+		.previous_n = to_le64(append->previous.n),
+		.layer = to_le64(append->key.layer),
+		.family = to_le64(append->family),
+		.session = to_le64(append->session),
+		.number = to_le64(append->number),
+		.lowest = to_le64(append->lowest),
+		.generation = to_le64(entry->generation),
+		.pg = to_le32(entry->pg->id),
+		.store = to_le32(member->store),
+		.index = to_le32(append->key.index),
+		.run_count = to_le16((uint16_t)entry->run_count),
+		.block_count = to_le16((uint16_t)entry->block_count),
+		.flags = to_le32(entry->flags),
+		.meta_crc = to_le32(entry->meta_crc),
+	};
+
+	if (!link) { /* its node is gone for now: as if the link had been reset */
+		member->is_broken = true;
+		member->retry_ns = loop_now(set->loop) + RETRY_MAX_NS;
+		return;
+	}
+	if (!entry->has_meta_slice)
+		memcpy(body.meta, entry->meta, sizeof(body.meta));
+	call->call = (struct net_call){
+		.op = PEER_OP_APPEND,
+		.body = &body,
+		.body_size = sizeof(body),
+		.slices = entry->slices,
+		.slice_count = entry->slice_count + entry->has_meta_slice,
+		.done = on_append_reply,
+	};
+	call->is_out = true;
+	member->out++;
+	member->told_n = told;
+	set->counters.appends_sent++;
+	pg_set_hold(set);
+	net_link_call(link, &call->call);
+}
+
+static bool wants(const struct pg_member *member, const struct object_key *key)
+{
+	switch (member->kind) {
+	case PG_MEMBER_ISR:
+		return true;
+	case PG_MEMBER_FILLING:
+	case PG_MEMBER_SEALED:
+		return pg_filler_wants(member->filler, key);
+	case PG_MEMBER_MARKED:
+		break;
+	}
+	return false;
+}
+
+static void send_entry(struct pg_entry *entry)
+{
+	struct pg_lead *lead = entry->lead;
+
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		/* What a joining store does not take soon is pushed later: entries are few. */
+		if (member->kind == PG_MEMBER_FILLING && member->is_broken &&
+		    member->call_count > FILLING_BACKLOG)
+			pg_filler_broken(member->filler, -EAGAIN);
+		if (!wants(member, &entry->append.key))
+			continue;
+		struct pg_call *call = pool_get(entry->pg->set->calls);
+		assert(call); /* pg_entry_new() saw to it */
+		call->set = entry->pg->set;
+		call->entry = entry;
+		call->member = member;
+		call->after = member->after_n;
+		entry->refs++;
+		entry->unacked++;
+		member->after_n = entry->append.version.n;
+		if (cds_list_empty(&member->calls))
+			member->progress_ns = loop_now(call->set->loop);
+		cds_list_add_tail(&call->link, &member->calls);
+		member->call_count++;
+		if (!member->is_broken && !member->owes_requests)
+			send_call(member, call);
+	}
+}
+
+static void call_end(struct pg_call *call)
+{
+	struct pg_set *set = call->set;
+	struct pg_entry *entry = call->entry;
+
+	if (call->member) {
+		cds_list_del(&call->link);
+		call->member->call_count--;
+		entry->unacked--;
+	}
+	pool_put(set->calls, call);
+	entry_put(entry);
+	if (!cds_list_empty(&set->starved) || set->stop_op)
+		pg_set_kick(set);
+}
+
+void pg_member_forget(struct pg_member *member)
+{
+	struct pg_call *call, *next;
+
+	cds_list_for_each_entry_safe(call, next, &member->calls, link) {
+		if (call->is_out) {
+			cds_list_del(&call->link);
+			call->entry->unacked--;
+			call->member = NULL;
+		} else {
+			call_end(call);
+		}
+	}
+	member->out = 0;
+	member->call_count = 0;
+	member->is_broken = false;
+	member->owes_requests = false;
+}
+
+/* ---- their answers ---- */
+
+/* What an answer without success means. */
+enum answer {
+	ANSWER_AGAIN,  /* send it again */
+	ANSWER_REFUSE, /* the member cannot have it */
+};
+
+static enum answer answer_of(int result)
+{
+	static const int again[] = {
+		-E_CLOSED, -E_STALE_EPOCH, -E_FUTURE_EPOCH, -E_NOT_PRIMARY, -EAGAIN,  -E_CHECKSUM,
+		-ENOMEM,   -E_NOT_FOUND,   -ETIMEDOUT,	    -E_SHUTDOWN,    -E_STALE, -EBUSY,
+	};
+
+	for (size_t i = 0; i < ARRAY_COUNT(again); i++)
+		if (result == again[i])
+			return ANSWER_AGAIN;
+	return ANSWER_REFUSE;
+}
+
+static uint64_t retry_pause(uint32_t retries)
+{
+	uint64_t pause = RETRY_MIN_NS << min_of(retries, 8u);
+
+	return min_of(pause, RETRY_MAX_NS);
+}
+
+static void broke(struct pg_member *member)
+{
+	uint64_t now = loop_now(member->lead->pg->set->loop);
+
+	if (!member->is_broken) {
+		uint64_t pause = member->retries == 0 ? 0 : retry_pause(member->retries);
+		member->is_broken = true;
+		member->retries++;
+		member->retry_ns = now + pause;
+	}
+}
+
+/* Nobody may act as if such a member did not count: it must leave by the log. */
+static bool must_leave(const struct pg_member *member)
+{
+	return member->kind == PG_MEMBER_ISR || pg_filler_is_undecided(member->filler);
+}
+
+/* It has the entry, or can do without it. */
+static void acknowledged(struct pg_member *member, struct pg_call *call, bool is_missing)
+{
+	const struct object_key key = call->entry->append.key;
+	uint64_t family = call->entry->append.family;
+	struct pg_lead *lead = member->lead;
+
+	member->has_n = max_of(member->has_n, call->entry->append.version.n);
+	call_end(call);
+	if (is_missing)
+		pg_filler_missing(member->filler, &key, family);
+	if (member->is_broken)
+		pg_member_resend(member, loop_now(lead->pg->set->loop));
+	pg_lead_commit(lead);
+}
+
+static void not_acknowledged(struct pg_member *member, int result)
+{
+	if (answer_of(result) == ANSWER_REFUSE && !must_leave(member)) {
+		pg_filler_broken(member->filler, result); /* forgets the call, too */
+		return;
+	}
+	if (answer_of(result) == ANSWER_REFUSE)
+		pg_member_refuse(member, result);
+	broke(member);
+	pg_member_resend(member, loop_now(member->lead->pg->set->loop));
+}
+
+static void on_append_reply(struct net_call *net_call, int result)
+{
+	struct pg_call *call = container_of_type(net_call, struct pg_call, call);
+	struct pg_set *set = call->set;
+	struct pg_member *member = call->member;
+	const struct peer_append_reply *reply = net_call->reply_body;
+	bool is_missing = result == 0 && from_le32(reply->flags) & PEER_APPEND_MISSING;
+
+	call->is_out = false;
+	if (!member) {
+		call_end(call);
+		pg_set_release(set);
+		return;
+	}
+	member->out--;
+	if (result == 0) {
+		member->credit = from_le64(reply->credit);
+		member->retries = 0;
+		member->progress_ns = loop_now(set->loop);
+	}
+	if (is_missing && must_leave(member))
+		not_acknowledged(member, -E_MISSING);
+	else if (result == 0)
+		acknowledged(member, call, is_missing);
+	else
+		not_acknowledged(member, result);
+	pg_set_release(set);
+}
+
+void pg_member_resend(struct pg_member *member, uint64_t now)
+{
+	struct pg_set *set = member->lead->pg->set;
+	struct pg_call *call, *next;
+
+	pg_set_active(member->lead->pg);
+	if (member->out > 0 || now < member->retry_ns || member->refused)
+		return;
+	member->is_broken = false;
+	if (member->owes_requests) {
+		if (pg_requests_send(member, 0) < 0)
+			member->is_broken = true;
+		return;
+	}
+	cds_list_for_each_entry_safe(call, next, &member->calls, link) {
+		set->counters.appends_resent++;
+		send_call(member, call);
+		if (member->is_broken)
+			break; /* there is no link */
+	}
+}
+
+/* ---- numbering and committing ---- */
+
+static void on_stored(struct store_append *append, int result)
+{
+	struct pg_entry *entry = container_of_type(append, struct pg_entry, append);
+	struct pg_set *set = entry->pg->set;
+	struct pg_lead *lead = entry->lead;
+
+	pg_set_release(set);
+	/* In order, but for those that are synced: being behind them means having them. */
+	entry->is_stored = true;
+	if (lead && result == 0)
+		lead->stored_n = max_of(lead->stored_n, append->version.n);
+	entry_put(entry);
+	if (lead && result == 0)
+		pg_lead_commit(lead);
+	else if (lead)
+		pg_set_store_failed(set, pg_store_of(lead->pg), result);
+}
+
+int pg_entry_submit(struct pg_entry *entry, bool any_previous)
+{
+	struct pg_lead *lead = entry->lead;
+	struct pg *pg = entry->pg;
+	struct pg_set *set = pg->set;
+	struct store_append *append = &entry->append;
+	struct store_object object;
+	int rc = make_meta(entry);
+
+	if (rc < 0)
+		return rc;
+	append->done = on_stored;
+	append->pg = pg->id;
+	append->version = (struct version){.reign = lead->reign, .n = lead->next_n};
+	if (store_object(pg_store_of(pg), pg->id, &append->key, &object) > 0)
+		append->previous = object.version;
+	append->runs = entry->runs;
+	append->run_count = entry->run_count;
+	append->slices = entry->slices;
+	append->slice_count = entry->slice_count;
+	append->crcs = entry->block_count ? entry->crcs : NULL;
+	append->flags = 0;
+	if (any_previous) {
+		append->flags |= STORE_ANY_PREVIOUS;
+		entry->flags |= PEER_ENTRY_ANY;
+	}
+	if (entry->flags & PEER_ENTRY_DELETE)
+		append->flags |= STORE_DELETE;
+	if (entry->flags & PEER_ENTRY_REPLACE)
+		append->flags |= STORE_REPLACE;
+	if (entry->flags & PEER_ENTRY_SYNC)
+		append->flags |= STORE_SYNC;
+	rc = store_append(pg_store_of(pg), append);
+	if (rc < 0)
+		return rc;
+	pg_set_hold(set);
+	entry->refs++; /* the store's; the first one is the lead's now */
+	lead->next_n++;
+	lead->entry_count++;
+	entry->sent_ns = loop_now(set->loop);
+	cds_list_add_tail(&entry->link, &lead->entries);
+	send_entry(entry);
+	pg_set_active(pg);
+	return 0;
+}
+
+/*
+ * Up to where a member has everything in its log: what it acknowledged last, as it takes
+ * entries in order; and to before the first that it has not acknowledged, because what it was
+ * not sent it was pushed, or has from before this reign.
+ */
+static uint64_t member_has(struct pg_member *member)
+{
+	const struct pg_call *first;
+
+	if (member->owes_requests)
+		return 0;
+	if (cds_list_empty(&member->calls))
+		return UINT64_MAX;
+	first = cds_list_first_entry(&member->calls, struct pg_call, link);
+	return max_of(member->has_n, first->entry->append.version.n - 1);
+}
+
+/* W3: up to where our store and everybody who must have it has everything. */
+static uint64_t commit_limit(const struct pg_lead *lead)
+{
+	uint64_t limit = lead->stored_n;
+
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (member->kind != PG_MEMBER_ISR && member->kind != PG_MEMBER_SEALED)
+			continue;
+		uint64_t has = member_has(member);
+		limit = min_of(limit, has);
+	}
+	return limit;
+}
+
+/*
+ * One that is to be synced waits for its own answers from everybody; those behind it do not wait
+ * for it, and being in every log they are no less committed.
+ */
+static bool is_complete(const struct pg_entry *entry)
+{
+	return !(entry->flags & PEER_ENTRY_SYNC) || (entry->is_stored && entry->unacked == 0);
+}
+
+/* From the front each time: whoever is told may begin new entries, behind all others. */
+static void commit_entries(struct pg_lead *lead)
+{
+	struct pg_entry *entry;
+
+again:
+	lead->sync_waits = 0;
+	cds_list_for_each_entry(entry, &lead->entries, link) {
+		if (entry->append.version.n > lead->commit_n)
+			break;
+		if (!is_complete(entry)) {
+			lead->sync_waits++;
+			continue;
+		}
+		cds_list_del(&entry->link);
+		lead->entry_count--;
+		entry->lead = NULL;
+		if (entry->committed)
+			entry->committed(entry, 0);
+		entry_put(entry);
+		goto again;
+	}
+}
+
+void pg_lead_commit(struct pg_lead *lead)
+{
+	struct pg *pg = lead->pg;
+	uint64_t limit;
+
+	if (lead->entry_count == 0)
+		return;
+	limit = commit_limit(lead);
+	if (limit <= lead->commit_n && lead->sync_waits == 0)
+		return;
+	if (limit > lead->commit_n) {
+		lead->commit_n = limit;
+		lead->commit_ns = loop_now(pg->set->loop);
+	}
+	commit_entries(lead);
+	if (pg_lead_told(lead))
+		store_set_commit(pg_store_of(pg), pg->id,
+				 (struct version){.reign = lead->reign, .n = pg_lead_told(lead)});
+}
+
+void pg_entries_end(struct pg_lead *lead, int result)
+{
+	while (!cds_list_empty(&lead->entries)) {
+		struct pg_entry *entry =
+			cds_list_first_entry(&lead->entries, struct pg_entry, link);
+		cds_list_del(&entry->link);
+		lead->entry_count--;
+		entry->lead = NULL;
+		if (entry->committed)
+			entry->committed(entry, result);
+		entry_put(entry);
+	}
+}
+
+/* ---- commit points by themselves ---- */
+
+void pg_commit_tell(struct pg_member *member, uint64_t commit_n)
+{
+	struct pg *pg = member->lead->pg;
+
+	member->told_n = commit_n;
+	const struct peer_commit body = {.row_count = to_le32(1)};
+	struct pg_ask *ask = pg_ask_new(pg, member->store, sizeof(struct peer_commit_row));
+	struct peer_commit_row *row;
+
+	if (!ask)
+		return;
+	row = (void *)ask->payload.data;
+	*row = (struct peer_commit_row){
+		.epoch = to_le64(pg->epoch),
+		.reign = to_le64(member->lead->reign),
+		.commit_n = to_le64(commit_n),
+		.pg = to_le32(pg->id),
+		.store = to_le32(member->store),
+	};
+	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_COMMIT, &body, sizeof(body), NULL);
+}

@@ -1,0 +1,482 @@
+/*
+ * An object of the primary that is missing there: fetched whole from a member (REPLICATION, J5, D1).
+ *
+ *   lock --> sums of a member's copy --> its blocks, a range at a time, into our store --> unlock
+ *
+ * What our own copy claims to have is not compared: a block that fails its checksum has the right
+ * sum in the index. Under the lock nothing of the object is in flight, and every member in sync has
+ * all that is committed: so any of their copies is right, with its version. A member that cannot be
+ * asked now is asked again; only when all of them say no the object is given up.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sheep/pg/entry_codec.h"
+#include "sheep/pg/pg_priv.h"
+
+#define HEAL_RANGE    PEER_FETCH_BLOCKS_MAX
+#define HEAL_AGAIN_NS (200 * NS_PER_MS)
+#define HEALS_MAX     4u /* that the background search begins */
+
+struct pg_heal {
+	struct cds_list_head link;  /* in the lead */
+	struct cds_list_head waits; /* pg_heal_wait */
+	struct pg_set *set;
+	struct pg *pg;
+	struct pg_lead *lead; /* NULL: it ended */
+	struct object_key key;
+	uint64_t family;
+	enum pg_heal_mode mode;
+	struct pg_lock lock;
+	bool is_out;	 /* an ask or an append */
+	bool is_resting; /* until again_ns */
+	uint64_t again_ns;
+	bool any_later; /* a member could not be asked: it may have the object */
+	uint32_t tried; /* members asked, as an index */
+	uint32_t store; /* that is asked now */
+	struct version version;
+	struct pg_sums sums;
+	struct pg_diff diff;
+	uint32_t from, begin, end;
+	uint32_t run_count;
+	struct store_run runs[HEAL_RANGE];
+	struct slice slices[HEAL_RANGE];
+	uint32_t slice_count;
+	uint32_t crcs[HEAL_RANGE];
+	struct slice payload;
+	struct store_append append;
+};
+
+static void heal_go(struct pg_heal *heal);
+
+/* ---- the end ---- */
+
+static void heal_free(struct pg_heal *heal)
+{
+	buffer_put(heal->payload.buffer);
+	free(heal);
+}
+
+static void heal_end(struct pg_heal *heal, int result)
+{
+	CDS_LIST_HEAD(waits);
+
+	cds_list_splice(&heal->waits, &waits);
+	cds_list_del(&heal->link);
+	heal->lead->heal_count--;
+	if (result == 0)
+		heal->set->counters.objects_healed++;
+	else
+		log_error("pg %u: object %llu.%u: no other copy can be had: %s", heal->pg->id,
+			  (unsigned long long)heal->key.layer, heal->key.index, err_text(result));
+	pg_set_active(heal->pg);
+	pg_lock_release(&heal->set->locks, &heal->lock);
+	heal_free(heal);
+	while (!cds_list_empty(&waits)) {
+		struct pg_heal_wait *wait = cds_list_first_entry(&waits, struct pg_heal_wait, link);
+		cds_list_del(&wait->link);
+		wait->done(wait, result);
+	}
+}
+
+void pg_heals_end(struct pg_lead *lead)
+{
+	while (!cds_list_empty(&lead->heals)) {
+		struct pg_heal *heal = cds_list_first_entry(&lead->heals, struct pg_heal, link);
+		CDS_LIST_HEAD(waits);
+		cds_list_splice(&heal->waits, &waits);
+		cds_list_del(&heal->link);
+		lead->heal_count--;
+		heal->lead = NULL;
+		pg_lock_release(&heal->set->locks, &heal->lock);
+		if (!heal->is_out)
+			heal_free(heal);
+		while (!cds_list_empty(&waits)) {
+			struct pg_heal_wait *wait =
+				cds_list_first_entry(&waits, struct pg_heal_wait, link);
+			cds_list_del(&wait->link);
+			wait->done(wait, -E_NOT_PRIMARY);
+		}
+	}
+}
+
+/* ---- this member cannot help ---- */
+
+/* Would the same question have another answer later? */
+static bool is_passing(int result)
+{
+	return result == -E_CLOSED || result == -E_STALE_EPOCH || result == -E_FUTURE_EPOCH ||
+	       result == -EAGAIN || result == -ENOMEM || result == -E_NOT_FOUND ||
+	       result == -E_SHUTDOWN || result == -E_CHECKSUM || result == -E_VERSION;
+}
+
+static void try_next(struct pg_heal *heal, int result)
+{
+	heal->any_later |= is_passing(result);
+	heal->tried++;
+	heal_go(heal);
+}
+
+static void rest(struct pg_heal *heal)
+{
+	heal->is_resting = true;
+	heal->any_later = false;
+	heal->tried = 0;
+	heal->again_ns = loop_now(heal->set->loop) + HEAL_AGAIN_NS;
+	pg_set_active(heal->pg);
+}
+
+/* ---- into our store ---- */
+
+static void fetch_next(struct pg_heal *heal);
+
+static void on_healed_part(struct store_append *append, int result)
+{
+	struct pg_heal *heal = container_of_type(append, struct pg_heal, append);
+	struct pg_set *set = heal->set;
+
+	heal->is_out = false;
+	buffer_put(heal->payload.buffer);
+	heal->payload.buffer = NULL;
+	if (!heal->lead)
+		heal_free(heal);
+	else if (result < 0)
+		pg_set_store_failed(set, pg_store_of(heal->pg), result);
+	else if (heal->from == OBJECT_BLOCKS)
+		heal_end(heal, 0);
+	else
+		fetch_next(heal);
+	pg_set_release(set);
+}
+
+static void append_part(struct pg_heal *heal, uint32_t flags)
+{
+	int rc;
+
+	if (heal->begin == 0)
+		flags |= STORE_REPLACE;
+	if (heal->from == OBJECT_BLOCKS)
+		flags |= STORE_CLEAR_MISSING;
+	else if (heal->begin == 0)
+		flags |= STORE_SET_MISSING;
+	heal->append = (struct store_append){
+		.done = on_healed_part,
+		.pg = heal->pg->id,
+		.family = heal->family,
+		.key = heal->key,
+		.version = heal->version,
+		.flags = flags | STORE_UNSEQUENCED | STORE_ANY_PREVIOUS,
+		.run_count = heal->run_count,
+		.runs = heal->runs,
+		.slice_count = heal->slice_count,
+		.slices = heal->slices,
+		.crcs = heal->slice_count ? heal->crcs : NULL,
+	};
+	heal->is_out = true;
+	pg_set_hold(heal->set);
+	rc = store_append(pg_store_of(heal->pg), &heal->append);
+	if (rc == 0)
+		return;
+	heal->is_out = false;
+	log_warning("pg %u: object %llu.%u cannot be healed now: %s", heal->pg->id,
+		    (unsigned long long)heal->key.layer, heal->key.index, err_text(rc));
+	rest(heal);
+	pg_set_release(heal->set);
+}
+
+static void append_delete(struct pg_heal *heal)
+{
+	heal->append = (struct store_append){
+		.done = on_healed_part,
+		.pg = heal->pg->id,
+		.family = heal->family,
+		.key = heal->key,
+		.version = heal->version,
+		.flags = STORE_DELETE | STORE_UNSEQUENCED | STORE_ANY_PREVIOUS,
+	};
+	heal->from = OBJECT_BLOCKS;
+	heal->is_out = true;
+	pg_set_hold(heal->set);
+	if (store_append(pg_store_of(heal->pg), &heal->append) == 0)
+		return;
+	heal->is_out = false;
+	rest(heal);
+	pg_set_release(heal->set);
+}
+
+/* The data runs of this range, as slices of what came. False: damaged on the way. */
+static bool cut_payload(struct pg_heal *heal)
+{
+	uint32_t data = 0;
+
+	heal->slice_count = 0;
+	for (uint32_t i = 0; i < heal->run_count; i++) {
+		const struct store_run *run = &heal->runs[i];
+		if (run->state != BLOCK_DATA)
+			continue;
+		struct slice slice = heal->payload;
+		slice.data += (run->block - heal->begin) * BLOCK_SIZE;
+		slice.size = run->count * BLOCK_SIZE;
+		for (uint32_t b = 0; b < run->count; b++)
+			heal->crcs[data++] = heal->sums.crcs[run->block + b];
+		heal->slices[heal->slice_count++] = slice;
+	}
+	data = 0;
+	for (uint32_t i = 0; i < heal->slice_count; i++) {
+		uint32_t blocks = heal->slices[i].size / BLOCK_SIZE;
+		if (pg_blocks_check(heal->slices[i].data, heal->crcs + data, blocks) < 0)
+			return false;
+		data += blocks;
+	}
+	return true;
+}
+
+static void on_fetched(struct pg_ask *ask, int result)
+{
+	struct pg_heal *heal = ask->owner;
+	const struct slice *payload = &ask->call.reply_slice;
+
+	heal->is_out = false;
+	if (!heal->lead) {
+		heal_free(heal);
+		return;
+	}
+	if (result == 0 && payload->size != (heal->end - heal->begin) * BLOCK_SIZE)
+		result = -E_PROTOCOL;
+	if (result < 0) {
+		try_next(heal, result);
+		return;
+	}
+	heal->payload = net_call_take(&ask->call);
+	pg_recovery_charge(heal->set, heal->payload.size);
+	if (cut_payload(heal)) {
+		append_part(heal, 0);
+		return;
+	}
+	buffer_put(heal->payload.buffer);
+	heal->payload.buffer = NULL;
+	try_next(heal, -E_CHECKSUM);
+}
+
+/* The next range of blocks: those without data need no question. */
+static void fetch_next(struct pg_heal *heal)
+{
+	struct pg_ask *ask;
+
+	heal->begin = heal->from;
+	heal->end = min_of(heal->begin + HEAL_RANGE, OBJECT_BLOCKS);
+	heal->slice_count = 0;
+	heal->from = pg_diff_batch(&heal->diff, heal->sums.states, heal->begin, heal->end,
+				   heal->runs, HEAL_RANGE, HEAL_RANGE, &heal->run_count);
+	if (pg_runs_data_blocks(heal->runs, heal->run_count) == 0) {
+		append_part(heal, 0);
+		return;
+	}
+	ask = pg_ask_new(heal->pg, heal->store, 0);
+	if (!ask) {
+		rest(heal);
+		return;
+	}
+	const struct peer_fetch body = {
+		.epoch = to_le64(ask->epoch),
+		.layer = to_le64(heal->key.layer),
+		.family = to_le64(heal->family),
+		.reign = to_le64(heal->version.reign),
+		.n = to_le64(heal->version.n),
+		.index = to_le32(heal->key.index),
+		.block = to_le32(heal->begin),
+		.count = to_le32(heal->end - heal->begin),
+		.pg = to_le32(heal->pg->id),
+		.store = to_le32(heal->store),
+	};
+	ask->owner = heal;
+	heal->is_out = true;
+	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_FETCH, &body, sizeof(body), on_fetched);
+}
+
+/* ---- who has it ---- */
+
+static void on_heal_sums(struct pg_ask *ask, int result)
+{
+	struct pg_heal *heal = ask->owner;
+	const struct peer_sums_reply *reply = ask->call.reply_body;
+	const struct slice *payload = &ask->call.reply_slice;
+	uint32_t flags;
+
+	heal->is_out = false;
+	if (!heal->lead) {
+		heal_free(heal);
+		return;
+	}
+	if (result == 0 && pg_sums_decode(payload->data, payload->size,
+					  from_le32(reply->block_count), &heal->sums) < 0)
+		result = -E_PROTOCOL;
+	if (result < 0) {
+		try_next(heal, result);
+		return;
+	}
+	flags = from_le32(reply->flags);
+	heal->version =
+		(struct version){.reign = from_le64(reply->reign), .n = from_le64(reply->n)};
+	if (!(flags & PEER_OBJECT_EXISTS)) {
+		append_delete(heal);
+	} else if (flags & PEER_OBJECT_MISSING) {
+		try_next(heal, -E_MISSING);
+	} else {
+		pg_diff_make(&heal->diff, heal->sums.states, heal->sums.crcs, NULL);
+		heal->from = 0;
+		fetch_next(heal);
+	}
+}
+
+static void ask_member(struct pg_heal *heal, uint32_t store)
+{
+	struct pg_ask *ask = pg_ask_new(heal->pg, store, 0);
+
+	heal->store = store;
+	if (!ask) {
+		rest(heal);
+		return;
+	}
+	const struct peer_sums body = {
+		.epoch = to_le64(ask->epoch),
+		.layer = to_le64(heal->key.layer),
+		.family = to_le64(heal->family),
+		.index = to_le32(heal->key.index),
+		.pg = to_le32(heal->pg->id),
+		.store = to_le32(store),
+	};
+	ask->owner = heal;
+	heal->is_out = true;
+	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_SUMS, &body, sizeof(body), on_heal_sums);
+}
+
+/* It is locked: ask the next member in sync. */
+static void heal_go(struct pg_heal *heal)
+{
+	struct pg_lead *lead = heal->lead;
+	struct store_object object;
+	uint32_t seen = 0;
+
+	if (store_object(pg_store_of(heal->pg), heal->pg->id, &heal->key, &object) <= 0 ||
+	    !object.is_missing) {
+		heal_end(heal, 0); /* by somebody else */
+		return;
+	}
+	heal->family = object.family;
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (member->kind != PG_MEMBER_ISR)
+			continue;
+		if (member->refused)
+			heal->any_later = true; /* it may be gone soon, or not */
+		else if (seen++ == heal->tried) {
+			ask_member(heal, member->store);
+			return;
+		}
+	}
+	if (heal->any_later)
+		rest(heal);
+	else
+		heal_end(heal, -EIO);
+}
+
+static void on_heal_granted(struct pg_lock *lock)
+{
+	struct pg_heal *heal = container_of_type(lock, struct pg_heal, lock);
+
+	if (heal->lead)
+		heal_go(heal);
+}
+
+static struct pg_heal *find(struct pg_lead *lead, const struct object_key *key)
+{
+	struct pg_heal *heal;
+
+	cds_list_for_each_entry(heal, &lead->heals, link)
+		if (heal->mode == PG_HEAL_UNLOCKED && object_key_compare(&heal->key, key) == 0)
+			return heal;
+	return NULL;
+}
+
+void pg_heal_object(struct pg_lead *lead, const struct object_key *key, enum pg_heal_mode mode,
+		    struct pg_heal_wait *wait)
+{
+	struct pg_heal *heal = mode == PG_HEAL_UNLOCKED ? find(lead, key) : NULL;
+	int rc = 1;
+
+	if (heal) {
+		if (wait)
+			cds_list_add_tail(&wait->link, &heal->waits);
+		return;
+	}
+	heal = calloc(1, sizeof(*heal));
+	if (!heal) {
+		if (wait)
+			wait->done(wait, -ENOMEM);
+		return;
+	}
+	CDS_INIT_LIST_HEAD(&heal->waits);
+	heal->set = lead->pg->set;
+	heal->pg = lead->pg;
+	heal->lead = lead;
+	heal->key = *key;
+	heal->mode = mode;
+	heal->lock.granted = on_heal_granted;
+	if (wait)
+		cds_list_add_tail(&wait->link, &heal->waits);
+	cds_list_add_tail(&heal->link, &lead->heals);
+	lead->heal_count++;
+	if (mode == PG_HEAL_UNLOCKED)
+		rc = pg_lock_take(&heal->set->locks, &heal->lock, key, PG_LOCK_EXCLUSIVE, 0,
+				  OBJECT_BLOCKS);
+	if (rc < 0)
+		heal_end(heal, rc);
+	else if (rc > 0)
+		heal_go(heal);
+}
+
+/* ---- in the background ---- */
+
+static bool begin_search(struct pg_lead *lead)
+{
+	struct store *store = pg_store_of(lead->pg);
+	struct store_object object;
+	const struct object_key *after = lead->has_heal_cursor ? &lead->heal_cursor : NULL;
+
+	for (unsigned i = 0; i < 256 && lead->heal_count < HEALS_MAX; i++) {
+		if (store_object_next(store, lead->id, after, &object) <= 0) {
+			lead->has_heal_cursor = false;
+			return false;
+		}
+		lead->heal_cursor = object.key;
+		lead->has_heal_cursor = true;
+		after = &lead->heal_cursor;
+		if (object.is_missing)
+			pg_heal_object(lead, &object.key, PG_HEAL_UNLOCKED, NULL);
+	}
+	return true;
+}
+
+bool pg_heal_tick(struct pg_lead *lead)
+{
+	uint64_t now = loop_now(lead->pg->set->loop);
+	struct store_pg_info info;
+	struct pg_heal *heal, *next;
+
+	cds_list_for_each_entry_safe(heal, next, &lead->heals, link) {
+		if (!heal->is_resting || now < heal->again_ns)
+			continue;
+		heal->is_resting = false;
+		heal_go(heal);
+		break; /* it may have ended, and others with it */
+	}
+	if (lead->heal_count > 0)
+		return true;
+	store_pg_info(pg_store_of(lead->pg), lead->id, &info);
+	if (info.missing == 0 || lead->member_count == 0)
+		return false;
+	lead->pg->has_holes = true;
+	(void)begin_search(lead);
+	return true;
+}

@@ -1,0 +1,145 @@
+/*
+ * The links of one loop to the other sheep, by node, loop of that node and class.
+ *
+ * A link is made when it is asked for first. It is given up when the map says that its node has
+ * died, left or started anew: what was outstanding then comes back at once.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sheep/pg/pg_priv.h"
+
+struct peer_link {
+	struct {
+		uint32_t node;
+		uint16_t loop;
+		uint16_t class;
+	} key;
+	UT_hash_handle hh;
+	struct net_link *link;
+	uint64_t start; /* of the node that it was made for */
+	char address[LOG_ADDRESS_SIZE];
+};
+
+struct pg_peers {
+	struct net *net;
+	struct cluster_map *map;
+	struct peer_link *links;
+};
+
+int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
+{
+	struct pg_peers *peers = calloc(1, sizeof(*peers));
+
+	if (!peers)
+		return error_set(err, -ENOMEM, "peers");
+	peers->net = net;
+	*out = peers;
+	return 0;
+}
+
+static void link_free(struct pg_peers *peers, struct peer_link *link)
+{
+	HASH_DEL(peers->links, link);
+	net_link_free(link->link);
+	free(link);
+}
+
+void pg_peers_free(struct pg_peers *peers)
+{
+	struct peer_link *link, *next;
+
+	if (!peers)
+		return;
+	HASH_ITER(hh, peers->links, link, next)
+		link_free(peers, link);
+	cluster_map_put(peers->map);
+	free(peers);
+}
+
+static bool is_there(const struct cluster_node *node)
+{
+	return node && node->flags & CLUSTER_NODE_UP;
+}
+
+void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
+{
+	struct peer_link *link, *next;
+
+	cluster_map_get(map);
+	cluster_map_put(peers->map);
+	peers->map = map;
+	HASH_ITER(hh, peers->links, link, next) {
+		const struct cluster_node *node = cluster_node(map, link->key.node);
+		if (!is_there(node) || node->start != link->start) {
+			link_free(peers, link);
+		} else if (strcmp(node->address, link->address) != 0) {
+			if (net_link_set_address(link->link, node->address) < 0)
+				link_free(peers, link);
+			else
+				memcpy(link->address, node->address, sizeof(link->address));
+		}
+	}
+}
+
+static struct peer_link *link_new(struct pg_peers *peers, const struct cluster_node *node,
+				  uint16_t loop, unsigned class)
+{
+	struct peer_link *link = calloc(1, sizeof(*link));
+	struct net_link_options options = {
+		.address = node->address,
+		.protocol = &pg_peer_protocol,
+		.class = (uint16_t) class,
+		.loop = loop,
+		.node = node->uuid,
+	};
+	struct error err;
+
+	if (!link)
+		return NULL;
+	link->key.node = node->id;
+	link->key.loop = loop;
+	link->key.class = (uint16_t) class;
+	link->start = node->start;
+	memcpy(link->address, node->address, sizeof(link->address));
+	if (net_link_new(peers->net, &options, &link->link, &err) < 0) {
+		log_error("peers: node %u: %s", node->id, err.text);
+		free(link);
+		return NULL;
+	}
+	HASH_ADD(hh, peers->links, key, sizeof(link->key), link);
+	return link;
+}
+
+struct net_link *pg_peers_node_link(struct pg_peers *peers, uint32_t node, uint16_t loop,
+				    unsigned class)
+{
+	struct peer_link *link;
+	typeof(link->key) key = {.node = node, .loop = loop, .class = (uint16_t) class};
+
+	HASH_FIND(hh, peers->links, &key, sizeof(key), link);
+	if (!link) {
+		const struct cluster_node *row = peers->map ? cluster_node(peers->map, node) : NULL;
+		link = is_there(row) ? link_new(peers, row, loop, class) : NULL;
+	}
+	return link ? link->link : NULL;
+}
+
+uint16_t pg_peers_loop_of(const struct cluster_map *map, uint32_t store, uint32_t pg)
+{
+	const struct cluster_store *row = cluster_store(map, store);
+	const struct cluster_node *node = row ? cluster_node(map, row->node) : NULL;
+
+	if (!node || node->loops == 0 || row->shards == 0)
+		return FRAME_ANY_LOOP;
+	return (uint16_t)(pg % row->shards % node->loops);
+}
+
+struct net_link *pg_peers_link(struct pg_peers *peers, uint32_t store, uint32_t pg, unsigned class)
+{
+	uint32_t node = peers->map ? cluster_store_node(peers->map, store) : 0;
+
+	if (!node)
+		return NULL;
+	return pg_peers_node_link(peers, node, pg_peers_loop_of(peers->map, store, pg), class);
+}

@@ -1,0 +1,572 @@
+/*
+ * A new primary: tails, fence, settle (REPLICATION, T1, T2, L3).
+ *
+ * Every unmarked member that is still listed tells its tail, in the present epoch, and obeys no
+ * older one from then on. An object named in any tail, ours included, is in doubt: it is locked
+ * before anybody is served, and written again as one entry of our reign, with our content in
+ * all blocks that any tail names. Everything else is served at once. Until all of that is
+ * committed no commit point of our reign is told to anybody, our own store included: so whoever
+ * comes after us finds in some tail all that we had to settle.
+ *
+ * What members remember of executed requests is replaced by what we remember, before the first
+ * entry: what they have of entries that are gone now goes with them (Q1).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sheep/pg/pg_priv.h"
+
+#define SETTLES_RUNNING 16u /* objects of one PG at a time */
+#define ASK_AGAIN_NS	(200 * NS_PER_MS)
+
+/* ---- tails ---- */
+
+static bool must_answer(const struct pg_member *member)
+{
+	return member->kind == PG_MEMBER_ISR;
+}
+
+static int check_rows(const struct pg *pg, const struct peer_tail_row *rows, uint32_t size,
+		      uint32_t count)
+{
+	if (count > PEER_TAIL_ROWS_MAX || size != count * sizeof(*rows))
+		return -EINVAL;
+	for (uint32_t i = 0; i < count; i++)
+		if (!pg_holds_object(pg->set, pg->id, from_le64(rows[i].family),
+				     from_le32(rows[i].index)))
+			return -EINVAL;
+	return 0;
+}
+
+static void on_tail(struct pg_ask *ask, int result)
+{
+	struct pg_member *member = pg_ask_member(ask);
+	const struct peer_collect_reply *reply = ask->call.reply_body;
+	const struct slice *payload = &ask->call.reply_slice;
+	struct pg *pg = ask->pg;
+	int rc;
+
+	if (!member || pg->epoch != ask->epoch || pg->state != PG_COLLECTING)
+		return;
+	member->is_asked = false;
+	if (result < 0) {
+		if (result == -E_STORE_FAILED)
+			pg_member_refuse(member, result);
+		return; /* the tick asks again */
+	}
+	rc = check_rows(pg, (const void *)payload->data, payload->size,
+			from_le32(reply->row_count));
+	if (rc == 0)
+		rc = pg_plan_add_rows(&member->lead->plan, (const void *)payload->data,
+				      from_le32(reply->row_count));
+	if (rc == -EINVAL)
+		pg_member_refuse(member, -E_PROTOCOL);
+	if (rc < 0)
+		return;
+	member->credit = from_le64(reply->credit);
+	member->has_answered = true;
+	pg_advance(pg);
+}
+
+static void ask_tail(struct pg_member *member, uint64_t now)
+{
+	struct pg *pg = member->lead->pg;
+	struct pg_ask *ask = pg_ask_new(pg, member->store, 0);
+	const struct peer_collect body = {
+		.epoch = to_le64(pg->epoch),
+		.reign = to_le64(member->lead->reign),
+		.pg = to_le32(pg->id),
+		.store = to_le32(member->store),
+	};
+
+	if (!ask)
+		return;
+	member->is_asked = true;
+	member->ask_ns = now;
+	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_COLLECT, &body, sizeof(body), on_tail);
+}
+
+void pg_collect_start(struct pg_lead *lead)
+{
+	uint64_t now = loop_now(lead->pg->set->loop);
+
+	lead->collect_ns = now;
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		member->has_answered = false;
+		member->is_asked = false; /* an answer of an older epoch does not count */
+		if (must_answer(member))
+			ask_tail(member, now);
+	}
+}
+
+void pg_collect_tick(struct pg_lead *lead, uint64_t now)
+{
+	uint64_t deadline =
+		lead->collect_ns + pg_set_time(lead->pg->set, CLUSTER_SETTING_SETTLE_DEADLINE);
+
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (!must_answer(member) || member->has_answered)
+			continue;
+		if (!member->is_asked && now >= member->ask_ns + ASK_AGAIN_NS)
+			ask_tail(member, now);
+		if (now >= deadline)
+			pg_member_refuse(member, -ETIMEDOUT);
+	}
+}
+
+bool pg_collect_is_done(const struct pg_lead *lead)
+{
+	for (uint32_t i = 0; i < lead->member_count; i++)
+		if (must_answer(lead->members[i]) && !lead->members[i]->has_answered)
+			return false;
+	return !lead->needs_members;
+}
+
+/* ---- the old primary ---- */
+
+static void on_confirmed(struct pg_ask *ask, int result)
+{
+	struct pg_lead *lead = ask->pg->lead;
+
+	if (!lead || lead->reign != ask->reign)
+		return;
+	if (result == 0 && lead->fence_index <= ask->epoch) {
+		lead->is_fence_confirmed = true;
+		pg_advance(ask->pg);
+	}
+}
+
+void pg_fence_ask(struct pg_lead *lead)
+{
+	struct pg *pg = lead->pg;
+	struct pg_ask *ask;
+
+	if (!pg->row.fence_store) /* several may be serving: only time tells */
+		return;
+	ask = pg_ask_new(pg, pg->row.fence_store, 0);
+	if (!ask)
+		return;
+	const struct peer_confirm body = {
+		.epoch = to_le64(pg->epoch),
+		.pg = to_le32(pg->id),
+		.store = to_le32(pg->row.fence_store),
+	};
+	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_CONFIRM, &body, sizeof(body), on_confirmed);
+}
+
+/* ---- requests ---- */
+
+struct request_table {
+	struct store_request *rows;
+	uint32_t count;
+};
+
+/* What our store remembers, without sessions that have ended. */
+static int requests_take(struct pg_lead *lead, struct request_table *out)
+{
+	struct store *store = pg_store_of(lead->pg);
+	uint32_t count = store_requests(store, lead->id, NULL, 0), used = 0;
+
+	out->rows = calloc(max_of(count, 1u), sizeof(*out->rows));
+	if (!out->rows)
+		return -ENOMEM;
+	count = min_of(store_requests(store, lead->id, out->rows, count), count);
+	for (uint32_t i = 0; i < count; i++) {
+		struct pg_session *session;
+		HASH_FIND(hh, lead->sessions, &out->rows[i].session, sizeof(uint64_t), session);
+		if (!pg_session_is_alive(lead->pg->set, out->rows[i].session) ||
+		    (session && out->rows[i].number < session->lowest))
+			continue;
+		out->rows[used++] = out->rows[i];
+	}
+	out->count = used;
+	return 0;
+}
+
+static void on_requests(struct pg_ask *ask, int result)
+{
+	struct pg_member *member = pg_ask_member(ask);
+	struct pg_lead *lead;
+
+	if (!member || !member->owes_requests || !ask->owner)
+		return;
+	lead = member->lead;
+	if (result < 0) {
+		member->is_broken = true;
+		member->retry_ns = loop_now(lead->pg->set->loop) + ASK_AGAIN_NS;
+		return;
+	}
+	member->owes_requests = false;
+	member->is_broken = true; /* what waited for it goes now */
+	member->retry_ns = 0;
+	pg_member_resend(member, loop_now(lead->pg->set->loop));
+	pg_lead_commit(lead);
+}
+
+static int send_piece(struct pg_member *member, const struct request_table *table, uint32_t first,
+		      uint32_t count, uint64_t n)
+{
+	struct pg *pg = member->lead->pg;
+	bool is_last = first + count == table->count;
+	struct pg_ask *ask =
+		pg_ask_new(pg, member->store, count * (uint32_t)sizeof(struct peer_request_row));
+	const struct peer_requests body = {
+		.epoch = to_le64(pg->epoch),
+		.reign = to_le64(member->lead->reign),
+		.n = to_le64(n),
+		.pg = to_le32(pg->id),
+		.store = to_le32(member->store),
+		.first = to_le32(first),
+		.row_count = to_le32(count),
+		.flags = to_le32(is_last ? PEER_REQUESTS_LAST : 0),
+	};
+
+	if (!ask)
+		return -ENOMEM;
+	struct peer_request_row *rows = (void *)ask->payload.data;
+	for (uint32_t i = 0; i < count; i++)
+		rows[i] = (struct peer_request_row){
+			.session = to_le64(table->rows[first + i].session),
+			.number = to_le64(table->rows[first + i].number),
+			.reign = to_le64(table->rows[first + i].version.reign),
+			.n = to_le64(table->rows[first + i].version.n),
+		};
+	ask->owner = is_last ? member->lead : NULL; /* the answer to the last one counts */
+	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_REQUESTS, &body, sizeof(body), on_requests);
+	return 0;
+}
+
+int pg_requests_send(struct pg_member *member, uint64_t n)
+{
+	struct request_table table;
+	uint32_t first = 0;
+	int rc = requests_take(member->lead, &table);
+
+	if (rc < 0)
+		return rc;
+	do {
+		uint32_t count = min_of(table.count - first, PEER_REQUEST_ROWS_MAX);
+		rc = send_piece(member, &table, first, count, n);
+		first += count;
+	} while (rc == 0 && first < table.count);
+	free(table.rows);
+	return rc;
+}
+
+/* ---- settling ---- */
+
+struct pg_settle {
+	struct cds_list_head link; /* in the lead */
+	struct pg_lead *lead;	   /* NULL: it ended */
+	struct pg_set *set;
+	struct pg_plan_object *object;
+	struct pg_lock lock;
+	bool is_running;
+	bool is_out; /* a read, a heal or an entry */
+	struct pg_heal_wait heal;
+	struct store_read read;
+	uint8_t states[OBJECT_BLOCKS];
+	uint32_t crcs[OBJECT_BLOCKS];
+	struct store_run runs[OBJECT_BLOCKS];
+};
+
+static void settle_free(struct pg_settle *settle)
+{
+	pg_lock_release(&settle->set->locks, &settle->lock);
+	buffer_put(settle->read.data.buffer);
+	free(settle->object);
+	free(settle);
+}
+
+static void settle_done(struct pg_settle *settle)
+{
+	struct pg_lead *lead = settle->lead;
+
+	cds_list_del(&settle->link);
+	lead->settle_running--;
+	lead->settle_left--;
+	settle->set->counters.settled_objects++;
+	settle_free(settle);
+	if (lead->settle_left == 0)
+		log_debug("pg %u reign %llu: settled", lead->id, (unsigned long long)lead->reign);
+	pg_settle_run(lead);
+}
+
+static void on_settled(struct pg_entry *entry, int result)
+{
+	struct pg_settle *settle = entry->owner;
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else if (result == 0)
+		settle_done(settle);
+}
+
+/* Not now: no entry, no memory, or the object was found damaged. The tick tries again. */
+static void settle_later(struct pg_settle *settle)
+{
+	buffer_put(settle->read.data.buffer);
+	settle->read.data.buffer = NULL;
+	settle->is_running = false;
+	settle->lead->settle_running--;
+	pg_set_active(settle->lead->pg);
+}
+
+static bool is_named(const struct pg_settle *settle, uint32_t block)
+{
+	return settle->object->is_whole || bitmap_test(settle->object->blocks, block);
+}
+
+/* Our content in all named blocks. Absent ones are said to be so: the entry names them, too. */
+static uint32_t settle_runs(struct pg_settle *settle)
+{
+	uint32_t runs = 0, crcs = 0;
+
+	for (uint32_t i = 0; i < OBJECT_BLOCKS; i++) {
+		if (!is_named(settle, i))
+			continue;
+		struct store_run *last = runs ? &settle->runs[runs - 1] : NULL;
+		if (last && last->block + last->count == i && last->state == settle->states[i])
+			last->count++;
+		else
+			settle->runs[runs++] = (struct store_run){
+				.block = (uint16_t)i, .count = 1, .state = settle->states[i]};
+		if (settle->states[i] == BLOCK_DATA)
+			settle->crcs[crcs++] = settle->crcs[i]; /* never ahead of i */
+	}
+	return runs;
+}
+
+static int settle_build(struct pg_settle *settle, struct pg_entry *entry)
+{
+	uint32_t runs = settle_runs(settle), at = 0;
+	int rc = pg_entry_runs(entry, settle->runs, runs);
+	struct buffer *buffer;
+
+	if (rc < 0 || entry->block_count == 0)
+		return rc;
+	buffer = buffer_new(settle->set->arena.buffers, entry->block_count * BLOCK_SIZE);
+	if (!buffer)
+		return -ENOMEM;
+	for (uint32_t r = 0; r < runs; r++) {
+		uint32_t bytes = settle->runs[r].count * BLOCK_SIZE;
+		if (settle->runs[r].state != BLOCK_DATA)
+			continue;
+		memcpy(buffer->data + at,
+		       settle->read.data.data + settle->runs[r].block * BLOCK_SIZE, bytes);
+		at += bytes;
+	}
+	struct slice slice = slice_of(buffer, 0, at);
+	rc = pg_entry_data(entry, &slice, 1, settle->crcs);
+	buffer_put(buffer);
+	return rc;
+}
+
+static void settle_submit(struct pg_settle *settle, bool exists)
+{
+	struct pg_lead *lead = settle->lead;
+	struct pg_entry *entry = pg_entry_new(lead);
+	int rc = 0;
+
+	if (!entry) {
+		settle_later(settle);
+		return;
+	}
+	if (!exists) {
+		entry->flags |= PEER_ENTRY_DELETE;
+		rc = pg_entry_runs(entry, NULL, 0);
+	} else {
+		rc = settle_build(settle, entry);
+	}
+	entry->append.key = settle->object->key;
+	entry->append.family = settle->object->family;
+	entry->committed = on_settled;
+	entry->owner = settle;
+	if (rc == 0)
+		rc = pg_entry_submit(entry, true);
+	if (rc < 0) {
+		log_warning("pg %u: object %llu.%u cannot be settled now: %s", lead->id,
+			    (unsigned long long)settle->object->key.layer,
+			    settle->object->key.index, err_text(rc));
+		pg_entry_drop(entry);
+		settle_later(settle);
+		return;
+	}
+	settle->is_out = true;
+}
+
+static void on_settle_read(struct store_read *read, int result)
+{
+	struct pg_settle *settle = container_of_type(read, struct pg_settle, read);
+	struct pg_set *set = settle->set;
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else if (result < 0)
+		settle_later(settle); /* missing by now: healed first, then */
+	else
+		settle_submit(settle, true);
+	pg_set_release(set);
+}
+
+static void settle_go(struct pg_settle *settle);
+
+static void on_settle_healed(struct pg_heal_wait *wait, int result)
+{
+	struct pg_settle *settle = container_of_type(wait, struct pg_settle, heal);
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else
+		settle_later(settle);
+}
+
+static void settle_go(struct pg_settle *settle)
+{
+	struct store *store = pg_store_of(settle->lead->pg);
+	struct store_object object;
+	int exists = store_object(store, settle->lead->id, &settle->object->key, &object);
+
+	settle->is_running = true;
+	settle->lead->settle_running++;
+	if (exists <= 0) {
+		settle_submit(settle, false);
+		return;
+	}
+	settle->is_out = true;
+	if (object.is_missing) {
+		settle->heal.done = on_settle_healed;
+		pg_heal_object(settle->lead, &settle->object->key, PG_HEAL_LOCKED, &settle->heal);
+		return;
+	}
+	settle->read = (struct store_read){
+		.done = on_settle_read,
+		.pg = settle->lead->id,
+		.family = settle->object->family,
+		.index = settle->object->key.index,
+		.layers = &settle->object->key.layer,
+		.layer_count = 1,
+		.count = OBJECT_BLOCKS,
+		.crcs = settle->crcs,
+		.states = settle->states,
+	};
+	pg_set_hold(settle->set);
+	store_read(store, &settle->read);
+}
+
+void pg_settle_run(struct pg_lead *lead)
+{
+	struct pg_settle *settle;
+
+	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING)
+		return;
+again:
+	if (lead->settle_running >= SETTLES_RUNNING)
+		return;
+	cds_list_for_each_entry(settle, &lead->settles, link) {
+		if (settle->is_running || !settle->lock.is_granted)
+			continue;
+		settle_go(settle);
+		if (!settle->is_running)
+			return; /* there is no room: the tick goes on */
+		goto again;
+	}
+}
+
+/* A push to a joining store had it; clients queue behind us. */
+static void on_settle_granted(struct pg_lock *lock)
+{
+	pg_set_active(container_of_type(lock, struct pg_settle, lock)->lead->pg);
+}
+
+static int settle_new(struct pg_lead *lead, struct pg_plan_object *object)
+{
+	struct pg_settle *settle = calloc(1, sizeof(*settle));
+
+	if (!settle)
+		return -ENOMEM;
+	settle->lead = lead;
+	settle->set = lead->pg->set;
+	settle->object = object;
+	settle->lock.granted = on_settle_granted;
+	int rc = pg_lock_take(&settle->set->locks, &settle->lock, &object->key, PG_LOCK_EXCLUSIVE,
+			      0, OBJECT_BLOCKS);
+	if (rc < 0) {
+		free(settle);
+		return rc;
+	}
+	cds_list_add_tail(&settle->link, &lead->settles);
+	lead->settle_left++;
+	return 0;
+}
+
+static int add_own_tail(struct pg_lead *lead)
+{
+	struct store *store = pg_store_of(lead->pg);
+	uint32_t count = store_pg_tail(store, lead->id, NULL, 0);
+	struct store_tail_entry *tail;
+	int rc;
+
+	if (count == 0)
+		return 0;
+	tail = calloc(count, sizeof(*tail));
+	if (!tail)
+		return -ENOMEM;
+	count = min_of(store_pg_tail(store, lead->id, tail, count), count);
+	rc = pg_plan_add_tail(&lead->plan, tail, count);
+	free(tail);
+	return rc;
+}
+
+int pg_settle_start(struct pg_lead *lead)
+{
+	struct pg_plan_object *object;
+	int rc = lead->has_own_tail ? 0 : add_own_tail(lead);
+
+	if (rc < 0)
+		return rc;
+	lead->has_own_tail = true;
+	while ((object = pg_plan_take(&lead->plan))) {
+		rc = settle_new(lead, object);
+		if (rc < 0) {
+			free(object); /* its row comes again: the members are asked again */
+			lead->has_own_tail = false;
+			pg_collect_start(lead);
+			return rc;
+		}
+	}
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (!must_answer(member))
+			continue;
+		member->owes_requests = true;
+		member->progress_ns = loop_now(lead->pg->set->loop);
+		if (pg_requests_send(member, 0) < 0)
+			member->is_broken = true; /* the tick sends it */
+	}
+	lead->has_settled = true;
+	if (lead->settle_left > 0)
+		log_info("pg %u epoch %llu: %u objects are in doubt and are settled", lead->id,
+			 (unsigned long long)lead->pg->epoch, lead->settle_left);
+	return 0;
+}
+
+void pg_settle_end(struct pg_lead *lead)
+{
+	struct pg_settle *settle, *next;
+
+	cds_list_for_each_entry_safe(settle, next, &lead->settles, link) {
+		cds_list_del(&settle->link);
+		settle->lead = NULL;
+		pg_lock_release(&settle->set->locks, &settle->lock);
+		if (!settle->is_out)
+			settle_free(settle);
+	}
+	lead->settle_left = 0;
+	lead->settle_running = 0;
+}

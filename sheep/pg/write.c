@@ -1,0 +1,350 @@
+/*
+ * Writes, zeroes and trims at the primary: recognised, made whole blocks, and numbered.
+ *
+ * All this happens under the lock of the blocks. A repeated request touches the same blocks, so
+ * it gets the lock when the first one is committed, and then the store knows it (Q1).
+ */
+#include <string.h>
+
+#include "sheep/pg/pg_priv.h"
+
+/* Below this the members' credits are too old to be believed. */
+#define SPACE_MARGIN (8 * MIB)
+
+bool pg_lead_has_space(const struct pg_lead *lead, uint64_t bytes)
+{
+	uint64_t need = bytes + lead->pg->set->in_flight_bytes + SPACE_MARGIN;
+
+	if (store_credit(pg_store_of(lead->pg), lead->id) < need)
+		return false;
+	for (uint32_t i = 0; i < lead->member_count; i++)
+		if (lead->members[i]->kind != PG_MEMBER_MARKED && lead->members[i]->credit < need)
+			return false;
+	return true;
+}
+
+/* ---- what it touches ---- */
+
+struct extent {
+	uint32_t begin, end;		 /* blocks that it touches */
+	uint32_t whole_begin, whole_end; /* of them, those that it covers whole */
+	bool has_head, has_tail;	 /* parts of the first and of another last block */
+};
+
+static struct extent extent_of(const struct pg_io *io)
+{
+	uint32_t end = io->offset + io->length;
+	struct extent extent = {
+		.begin = io->offset / BLOCK_SIZE,
+		.end = (uint32_t)div_up(end, BLOCK_SIZE),
+		.whole_begin = (uint32_t)div_up(io->offset, BLOCK_SIZE),
+		.whole_end = end / BLOCK_SIZE,
+	};
+
+	extent.has_head = io->offset % BLOCK_SIZE != 0;
+	extent.has_tail =
+		end % BLOCK_SIZE != 0 && !(extent.has_head && extent.end - extent.begin == 1);
+	if (extent.whole_end < extent.whole_begin)
+		extent.whole_end = extent.whole_begin;
+	return extent;
+}
+
+/* Cleared blocks: absent where nothing is below them, else they must hide what is. */
+static uint8_t cleared(const struct pg_io *io)
+{
+	return io->layer_count == 1 ? BLOCK_ABSENT : BLOCK_ZERO;
+}
+
+/* ---- the end ---- */
+
+static void on_committed(struct pg_entry *entry, int result)
+{
+	struct pg_work *work = entry->owner;
+	struct pg_set *set = work->set;
+	struct pg_io *io = work->io;
+
+	work->pending--;
+	set->in_flight_bytes -= (uint64_t)entry->block_count * BLOCK_SIZE;
+	if (work->lead && result == 0) {
+		set->counters.writes++;
+		set->counters.write_bytes += io->kind == PG_IO_WRITE ? io->length : 0;
+		io->loss_epoch = work->lead->pg->row.loss_epoch;
+	}
+	if (work->lead)
+		pg_work_end(work, result);
+	else
+		pg_work_put(work);
+}
+
+/* Done without an entry: nothing had to change. */
+static void end_unchanged(struct pg_work *work)
+{
+	work->io->loss_epoch = work->lead->pg->row.loss_epoch;
+	pg_work_end(work, 0);
+}
+
+static void submit(struct pg_work *work, struct pg_entry *entry)
+{
+	const struct pg_io *io = work->io;
+	struct pg_set *set = work->set;
+	int rc;
+
+	entry->append.key = work->key;
+	entry->append.family = io->family;
+	entry->append.session = io->session;
+	entry->append.number = io->number;
+	entry->append.lowest = io->lowest;
+	entry->generation = io->generation;
+	entry->committed = on_committed;
+	entry->owner = work;
+	if (io->flags & PG_IO_FUA)
+		entry->flags |= PEER_ENTRY_SYNC;
+	rc = pg_entry_submit(entry, false);
+	if (rc < 0) {
+		pg_entry_drop(entry);
+		if (rc == -E_MISSING) {
+			pg_work_heal(work);
+			return;
+		}
+		if (rc == -ENOSPC)
+			set->counters.no_space++;
+		pg_work_end(work, rc == -E_STORE_FAILED ? -E_NOT_PRIMARY : rc);
+		return;
+	}
+	set->in_flight_bytes += (uint64_t)entry->block_count * BLOCK_SIZE;
+	work->has_entry = true;
+	work->pending++;
+}
+
+/* ---- making it whole ---- */
+
+/* The blocks at its ends that it covers in part: 1 when they have to be read first. */
+static bool read_ends(struct pg_work *work, const struct extent *extent)
+{
+	if (work->is_merged || !(extent->has_head || extent->has_tail))
+		return false;
+	work->set->counters.merges++;
+	/* Both reads are counted before one can end: neither completes inside the call. */
+	if (extent->has_head)
+		pg_work_read(work, 0, extent->begin, 1);
+	if (extent->has_tail)
+		pg_work_read(work, 1, extent->end - 1, 1);
+	return true;
+}
+
+static void put_block(uint8_t *out, const struct store_read *read)
+{
+	if (read->is_all_hole || !read->data.buffer)
+		memset(out, 0, BLOCK_SIZE);
+	else
+		memcpy(out, read->data.data, BLOCK_SIZE);
+}
+
+static void copy_payload(uint8_t *out, const struct pg_io *io)
+{
+	for (uint32_t i = 0; i < io->slice_count; i++) {
+		memcpy(out, io->slices[i].data, io->slices[i].size);
+		out += io->slices[i].size;
+	}
+}
+
+static int data_whole(struct pg_work *work, struct pg_entry *entry, const struct extent *extent)
+{
+	const struct pg_io *io = work->io;
+	const struct store_run run = {
+		.block = (uint16_t)extent->begin,
+		.count = (uint16_t)(extent->end - extent->begin),
+		.state = BLOCK_DATA,
+	};
+	struct buffer *buffer;
+	struct slice slice;
+	int rc = pg_entry_runs(entry, &run, 1);
+
+	if (rc < 0)
+		return rc;
+	if (!extent->has_head && !extent->has_tail)
+		return pg_entry_data(entry, io->slices, io->slice_count, NULL);
+	buffer = buffer_new(work->set->arena.buffers, run.count * BLOCK_SIZE);
+	if (!buffer)
+		return -ENOMEM;
+	slice = slice_of(buffer, 0, run.count * BLOCK_SIZE);
+	if (extent->has_head)
+		put_block(slice.data, &work->reads[0]);
+	if (extent->has_tail)
+		put_block(slice.data + (run.count - 1) * BLOCK_SIZE, &work->reads[1]);
+	copy_payload(slice.data + io->offset % BLOCK_SIZE, io);
+	rc = pg_entry_data(entry, &slice, 1, NULL);
+	buffer_put(buffer);
+	return rc;
+}
+
+/* One end of a zeroed range: what stays of its block. Returns the state the block gets. */
+static uint8_t zero_part(const struct pg_work *work, const struct store_read *read, uint32_t block,
+			 uint8_t *out)
+{
+	const struct pg_io *io = work->io;
+	uint32_t at = block * BLOCK_SIZE;
+	uint32_t from = max_of(io->offset, at);
+	uint32_t to = min_of(io->offset + io->length, at + BLOCK_SIZE);
+
+	if (read->is_all_hole || !read->data.buffer)
+		return cleared(io);
+	memcpy(out, read->data.data, BLOCK_SIZE);
+	memset(out + (from - at), 0, to - from);
+	return BLOCK_DATA;
+}
+
+static int zero_whole(struct pg_work *work, struct pg_entry *entry, const struct extent *extent)
+{
+	struct buffer *buffer = buffer_new(work->set->arena.buffers, 2 * BLOCK_SIZE);
+	struct store_run runs[3];
+	uint32_t count = 0, used = 0;
+	int rc;
+
+	if (!buffer)
+		return -ENOMEM;
+	if (extent->has_head) {
+		uint8_t state = zero_part(work, &work->reads[0], extent->begin, buffer->data);
+		runs[count++] = (struct store_run){
+			.block = (uint16_t)extent->begin, .count = 1, .state = state};
+		used += state == BLOCK_DATA;
+	}
+	if (extent->whole_end > extent->whole_begin)
+		runs[count++] = (struct store_run){
+			.block = (uint16_t)extent->whole_begin,
+			.count = (uint16_t)(extent->whole_end - extent->whole_begin),
+			.state = cleared(work->io),
+		};
+	if (extent->has_tail) {
+		uint8_t state = zero_part(work, &work->reads[1], extent->end - 1,
+					  buffer->data + used * BLOCK_SIZE);
+		runs[count++] = (struct store_run){
+			.block = (uint16_t)(extent->end - 1), .count = 1, .state = state};
+		used += state == BLOCK_DATA;
+	}
+	rc = pg_entry_runs(entry, runs, count);
+	if (rc == 0 && used > 0) {
+		struct slice slice = slice_of(buffer, 0, used * BLOCK_SIZE);
+		rc = pg_entry_data(entry, &slice, 1, NULL);
+	}
+	buffer_put(buffer);
+	return rc;
+}
+
+static int trim_whole(struct pg_work *work, struct pg_entry *entry, const struct extent *extent)
+{
+	const struct store_run run = {
+		.block = (uint16_t)extent->whole_begin,
+		.count = (uint16_t)(extent->whole_end - extent->whole_begin),
+		.state = cleared(work->io),
+	};
+
+	return pg_entry_runs(entry, &run, 1);
+}
+
+static bool is_all_cleared(const struct pg_io *io, const struct extent *extent)
+{
+	return io->kind != PG_IO_WRITE && io->layer_count == 1 &&
+	       extent->whole_end - extent->whole_begin == OBJECT_BLOCKS;
+}
+
+static int build(struct pg_work *work, struct pg_entry *entry, const struct extent *extent)
+{
+	if (is_all_cleared(work->io, extent)) {
+		entry->flags |= PEER_ENTRY_DELETE;
+		return pg_entry_runs(entry, NULL, 0);
+	}
+	switch (work->io->kind) {
+	case PG_IO_WRITE:
+		return data_whole(work, entry, extent);
+	case PG_IO_ZERO:
+		return zero_whole(work, entry, extent);
+	case PG_IO_TRIM:
+		return trim_whole(work, entry, extent);
+	case PG_IO_READ:
+		break;
+	}
+	return -EINVAL;
+}
+
+/* ---- judging it ---- */
+
+static bool is_duplicate(const struct pg_work *work)
+{
+	struct version version;
+
+	return work->io->session &&
+	       store_request_find(pg_store_of(work->lead->pg), work->lead->id, work->io->session,
+				  work->io->number, &version) > 0;
+}
+
+/* Only volumes of the map get new objects: what comes late for a deleted one would stay. */
+static bool may_create(const struct pg_work *work)
+{
+	const struct cluster_volume *volume = cluster_volume(work->set->map, work->io->volume);
+
+	return volume && volume->family == work->io->family &&
+	       cluster_layer_is_live(work->set->map, work->key.layer);
+}
+
+/* What needs no entry, or cannot have one: true when the work is over, or waits. */
+static bool is_settled_early(struct pg_work *work, const struct extent *extent)
+{
+	struct pg_io *io = work->io;
+	struct store_object object;
+	bool exists;
+
+	if (is_duplicate(work)) {
+		work->set->counters.duplicates++;
+		end_unchanged(work);
+		return true;
+	}
+	exists = store_object(pg_store_of(work->lead->pg), work->lead->id, &work->key, &object) > 0;
+	if (exists && object.is_missing) {
+		pg_work_heal(work);
+		return true;
+	}
+	if (io->kind == PG_IO_TRIM && extent->whole_end == extent->whole_begin) {
+		end_unchanged(work);
+		return true;
+	}
+	if (io->kind != PG_IO_WRITE && io->layer_count == 1 && !exists) {
+		end_unchanged(work); /* it reads as zeroes already */
+		return true;
+	}
+	if (!exists && !may_create(work)) {
+		pg_work_end(work, -E_NOT_FOUND);
+		return true;
+	}
+	if (io->kind == PG_IO_WRITE &&
+	    !pg_lead_has_space(work->lead, (uint64_t)work->count * BLOCK_SIZE)) {
+		work->set->counters.no_space++;
+		pg_work_end(work, -ENOSPC);
+		return true;
+	}
+	return false;
+}
+
+void pg_write_go(struct pg_work *work)
+{
+	struct extent extent = extent_of(work->io);
+	struct pg_entry *entry;
+	int rc;
+
+	if (is_settled_early(work, &extent))
+		return;
+	if (work->io->kind != PG_IO_TRIM && read_ends(work, &extent))
+		return;
+	entry = pg_entry_new(work->lead);
+	if (!entry) {
+		pg_work_starve(work);
+		return;
+	}
+	rc = build(work, entry, &extent);
+	if (rc < 0) {
+		pg_entry_drop(entry);
+		pg_work_end(work, rc);
+		return;
+	}
+	submit(work, entry);
+}
