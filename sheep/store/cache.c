@@ -18,7 +18,7 @@
 #define SLAB_WAITS   256u
 #define SLAB_SLOTS   64u
 #define FLUSH_BLOCKS 64u
-#define PAGES_MIN    2048u /* a read may need 1,024 at once: 64 layers, 16 pages each */
+#define PAGES_MIN    64u /* for tests; a read of 64 layers at full width needs 1,024 at once */
 
 struct load {
 	struct io io;
@@ -111,7 +111,7 @@ static void page_free(struct cache *cache, struct page *page)
 /* Give up the first clean page that nobody looked at since the last round. */
 static bool evict(struct cache *cache)
 {
-	for (uint32_t i = 0; i < 2 * cache->pages_max && !cds_list_empty(&cache->clean); i++) {
+	for (uint32_t i = 0; i < 2 * cache->pages && !cds_list_empty(&cache->clean); i++) {
 		struct page *page = cds_list_first_entry(&cache->clean, struct page, link);
 		cds_list_del(&page->link);
 		if (page->is_referenced) {
@@ -126,13 +126,21 @@ static bool evict(struct cache *cache)
 	return false;
 }
 
+void cache_trim(struct shard *shard)
+{
+	struct cache *cache = &shard->cache;
+
+	/* Who waits for pages needs all of them at once: not one is taken away until all have come,
+	 * unless there are far too many. */
+	while (cache->pages > cache->pages_max &&
+	       (cache->loading == 0 || cache->pages > 2 * cache->pages_max) && evict(cache))
+		;
+}
+
 static struct page *page_new(struct shard *shard)
 {
 	struct cache *cache = &shard->cache;
 
-	/* All dirty: over the budget for a moment, the flush is on its way. */
-	if (cache->pages >= cache->pages_max)
-		(void)evict(cache);
 	if (!cache->spare) {
 		struct page *pages = slab_new(&cache->slabs, sizeof(*pages), SLAB_PAGES);
 		if (!pages)
@@ -345,6 +353,7 @@ static void on_loaded(struct io *io, int result)
 		if (--waiter->pending == 0)
 			waiter->ready(waiter);
 	}
+	cache_trim(shard);
 	shard_check_stop(shard);
 }
 

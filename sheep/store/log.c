@@ -443,6 +443,7 @@ static void batch_finish(struct batch *batch)
 	if (batch->applied)
 		batch->applied(batch, batch->context);
 	batch_put(batch);
+	cache_trim(shard);
 }
 
 static void apply_written(struct shard *shard)

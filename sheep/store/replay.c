@@ -376,6 +376,7 @@ static int replay_all(struct replay *r, struct error *err)
 			return error_set(err, rc, "store '%s': replay batch %llu of shard %u",
 					 shard->store->path, (unsigned long long)f.header.lsn,
 					 shard->number);
+		cache_trim(shard);
 		r->batches++;
 		shard->checkpoint->log_bytes += (uint64_t)f.header.blocks * DISK_BLOCK;
 	}

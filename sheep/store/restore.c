@@ -326,5 +326,9 @@ int checkpoint_load(struct shard *shard, struct error *err)
 	if (rc < 0)
 		return error_set(err, rc, "store '%s': the checkpoint of shard %u makes no sense",
 				 shard->store->path, shard->number);
-	return 0;
+	/* After a crash what was read may not be on stable storage; from here on batches call it so. */
+	rc = loop_sync_fsync(shard->loop, shard->checkpoint->files[best]);
+	return rc < 0 ? error_set(err, rc, "store '%s': sync the checkpoint of shard %u",
+				  shard->store->path, shard->number)
+		      : 0;
 }

@@ -416,6 +416,8 @@ int cache_load(struct shard *shard, uint32_t pg, const struct object_key *key, u
 /* At start-up: the same, blocking. */
 int cache_load_now(struct shard *shard, uint32_t pg, const struct object_key *key, uint64_t *slots,
 		   uint8_t number);
+/* Give up pages beyond the budget: between operations, since they rely on what they loaded. */
+void cache_trim(struct shard *shard);
 /* A new page, dirty and empty, in an empty slot. */
 struct page *cache_add(struct shard *shard, uint32_t pg, const struct object_key *key,
 		       uint64_t *slots, uint8_t number);

@@ -299,3 +299,42 @@ int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 	free(crcs);
 	return r.result;
 }
+
+struct summing {
+	struct store_sums sums;
+	bool is_done;
+	int result;
+};
+
+static void on_sums(struct store_sums *sums, int result)
+{
+	struct summing *s = container_of_type(sums, struct summing, sums);
+
+	s->is_done = true;
+	s->result = result;
+}
+
+static bool summing_is_done(void *context)
+{
+	return ((struct summing *)context)->is_done;
+}
+
+int rig_sums(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t *tags)
+{
+	struct summing *s = calloc(1, sizeof(*s));
+	int result;
+
+	s->sums.done = on_sums;
+	s->sums.pg = pg;
+	s->sums.key = (struct object_key){.layer = layer, .index = index};
+	store_sums(rig->store, &s->sums);
+	assert_false(s->is_done);
+	rig_until(rig, summing_is_done, s);
+	for (uint32_t i = 0; i < OBJECT_BLOCKS; i++)
+		tags[i] = s->sums.states[i] == BLOCK_DATA   ? s->sums.crcs[i]
+			  : s->sums.states[i] == BLOCK_ZERO ? RIG_TAG_ZERO
+							    : RIG_TAG_ABSENT;
+	result = s->result;
+	free(s);
+	return result;
+}

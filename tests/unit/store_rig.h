@@ -66,6 +66,11 @@ int rig_sync(struct rig *rig, uint32_t pg);
  */
 int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block,
 	     uint32_t count, uint32_t *tags);
+/*
+ * The same of a whole object, missing or not, from store_sums(): where there is data, the CRC32C of the
+ * block in place of its tag. @tags: OBJECT_BLOCKS.
+ */
+int rig_sums(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t *tags);
 uint64_t rig_family(uint64_t layer);
 
 #endif
