@@ -10,7 +10,8 @@
  *
  * Always true: (1) at most one receive and one send are in flight; (2) bytes that were received and
  * not taken are kept in the window, and nothing is received while there are any; (3) memory that an
- * operation may touch lives until it has completed: the device is closed only in FINISHING.
+ * operation may touch lives until it has completed: the device is closed only in FINISHING; (4) what
+ * was received is never received over while someone else has a reference to its buffer.
  *
  * Lingering: a socket closed with unread input resets the connection, and the reset may overtake the
  * last replies. So our direction is ended first, and input dropped until the client ends its own.
@@ -146,7 +147,7 @@ static void end_politely(struct nbd_link *link)
 		return;
 	}
 	enter(link, NBD_LINK_LINGERING);
-	link->start = link->end = 0;
+	link->start = link->end; /* not 0: what lies before may be a payload that is still in use */
 	loop_socket_shutdown(link->loop, link->socket, false);
 	loop_timer_start(link->loop, &link->timer, loop_now(link->loop) + LINGER_NS);
 }
@@ -314,9 +315,7 @@ static void on_received(struct loop_op *op, int result)
 			loop_hook_arm(link->loop, &link->hook);
 		return;
 	}
-	if (link->state == NBD_LINK_LINGERING)
-		link->start = link->end = 0;
-	else if (result > 0)
+	if (link->state != NBD_LINK_LINGERING && result > 0)
 		take(link, (size_t)result);
 	receive(link);
 }

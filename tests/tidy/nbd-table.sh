@@ -17,4 +17,9 @@ while read -r line; do
 	n=$((n + 1))
 done < <(grep '^|' docs/protocol/nbd.md | grep -vE '^\|(---|.* (Shown by) \|$)')
 [ $n -gt 30 ] || { echo "only $n rows seen: the check is broken"; exit 1; }
+# What a client can ask for is a row, not a case.
+if grep -nw switch lib/nbd/*.c; then
+	echo "lib/nbd dispatches by tables"
+	bad=1
+fi
 exit $bad

@@ -32,7 +32,9 @@ struct world {
 	bool holds;
 	bool is_closed; /* the link */
 	char why[128];
-	unsigned closed; /* the export */
+	unsigned closed;   /* the export */
+	struct slice kept; /* of the last write; `keeps` */
+	bool keeps;
 	struct nbd_request *held[HELD_MAX];
 	unsigned held_count;
 	uint64_t copied;
@@ -52,6 +54,10 @@ static void answer(struct world *world, struct nbd_request *request)
 
 	if (request->type == WRITE)
 		memcpy(at, request->payload.data, request->payload.size);
+	if (request->type == WRITE && world->keeps) {
+		world->kept = request->payload;
+		request->payload.buffer = NULL;
+	}
 	world->copied = nbd_device_stats(request->device)->copied;
 	nbd_request_reply(request, 0, &data, request->type == READ);
 }
@@ -437,6 +443,36 @@ static void test_large_payloads_are_received_in_place(void **state)
 	blob_free(&server);
 }
 
+/* A backend may keep a payload for long: no later receive may touch it, not even one that is only
+ * made to be dropped. */
+static void test_payload_that_the_backend_keeps_is_never_overwritten(void **state)
+{
+	struct blob client = {0}, server = {0};
+	struct world world;
+
+	begin(&world, 0);
+	world.keeps = true;
+	negotiate(&world);
+	client_request(&client, 0, WRITE, 1, 0, 3000);
+	blob_add(&client, "p", (size_t)3000, 1);
+	client_request(&client, 0, DISC, 2, 0, 0);
+	client_send(&world, &client);
+	server_reply(&server, 0, 1);
+	expect(&world, &server);
+	turn_until(&world, has_ended);
+	blob_add(&client, "z", (size_t)30000);
+	client_send(&world, &client);
+	for (int i = 0; i < 5; i++)
+		(void)loop_turn(world.loop, 0);
+	assert_int_equal(world.kept.size, 3000);
+	for (size_t n = 0; n < 3000; n++)
+		assert_int_equal(world.kept.data[n], pattern_byte(1, n));
+	buffer_put(world.kept.buffer);
+	finish(&world);
+	blob_free(&client);
+	blob_free(&server);
+}
+
 static bool is_blocked(struct world *world)
 {
 	return nbd_device_state(nbd_link_device(world->link)) == NBD_DEVICE_BLOCKED;
@@ -561,6 +597,7 @@ int main(void)
 		cmocka_unit_test(test_closed_link_waits_for_the_backend),
 		cmocka_unit_test(test_shutdown_answers_what_is_in_flight),
 		cmocka_unit_test(test_large_payloads_are_received_in_place),
+		cmocka_unit_test(test_payload_that_the_backend_keeps_is_never_overwritten),
 		cmocka_unit_test(test_client_that_does_not_read_is_stopped_and_resumed),
 	};
 	const struct CMUnitTest timed[] = {
