@@ -89,13 +89,6 @@ static int make_message(struct net_link *link, const struct wire_op *row, struct
 	return rc;
 }
 
-static void start_outstanding(struct net_link *link)
-{
-	if (link->window.used == 1)
-		link->due_ns = loop_now(link->net->loop);
-	link_watch(link);
-}
-
 /* Give a call credit and put it into the outbox; false: there is no credit now. */
 static bool put_out(struct net_link *link, struct net_call *call)
 {
@@ -106,11 +99,13 @@ static bool put_out(struct net_link *link, struct net_call *call)
 		if (!call->id)
 			return false;
 		wire_message_set_request(&call->message, call->id);
-		start_outstanding(link);
+		if (link->window.used == 1)
+			link->due_ns = loop_now(link->net->loop);
 	}
 	cds_list_add_tail(&call->link, &link->sent);
 	wire_outbox_add(&link->outbox, &call->message);
 	net_stream_wake(&link->stream);
+	link_watch(link);
 	return true;
 }
 
@@ -308,6 +303,19 @@ void link_watch(struct net_link *link)
 }
 
 /*
+ * When we last had a sign of life. The end of a send is one only while the next one is under way: then
+ * the other side reads, if slowly, and what we asked may not have arrived yet. A send that went
+ * into the kernel's buffer says nothing.
+ */
+static uint64_t heard_ns(const struct net_link *link)
+{
+	const struct net_stream *stream = &link->stream;
+	uint64_t heard = max_of(stream->received_ns, link->due_ns);
+
+	return stream->send_size ? max_of(heard, stream->sent_ns) : heard;
+}
+
+/*
  * One timer for all calls: nothing is started and stopped per call, and an idle link has none. A
  * process that was stopped itself sees received bytes before its timers, and asks before it judges.
  */
@@ -315,16 +323,16 @@ void link_watch_fire(struct net_link *link)
 {
 	uint64_t now = loop_now(link->net->loop);
 	uint64_t half_ns = link->net->options.silence_ns / 2;
-	uint64_t heard_ns = max_of(link->stream.received_ns, link->due_ns);
+	uint64_t heard = heard_ns(link);
 
-	if (link->window.used == 0 && !link->ping_id)
+	if (link->window.used == 0 && !link->ping_id && !link->stream.send_size)
 		return;
-	if (link->ping_id && heard_ns <= link->ping_ns && now - link->ping_ns >= half_ns) {
+	if (link->ping_id && heard <= link->ping_ns && now - link->ping_ns >= half_ns) {
 		link_fail(link, -ETIMEDOUT, "silent, although something is outstanding");
 		return;
 	}
-	if (!link->ping_id && now - heard_ns >= half_ns && link->ping.state == WIRE_MESSAGE_IDLE)
+	if (!link->ping_id && now - heard >= half_ns && link->ping.state == WIRE_MESSAGE_IDLE)
 		send_ping(link);
-	uint64_t next_ns = max_of(heard_ns, link->ping_id ? link->ping_ns : 0) + half_ns;
+	uint64_t next_ns = max_of(heard, link->ping_id ? link->ping_ns : 0) + half_ns;
 	loop_timer_start(link->net->loop, &link->timer, max_of(next_ns, now + half_ns / 8 + 1));
 }

@@ -160,6 +160,39 @@ static void test_dead_machine_is_noticed_by_its_silence(void **state)
 	rig_free(rig);
 }
 
+/* One-way requests have no replies that could be missing, but their send has an end. */
+static void test_oneway_requests_into_nowhere_are_noticed(void **state)
+{
+	enum { NOTES = 8000 }; /* more than any socket buffer takes */
+	struct rig *rig = rig_new(*state, &quick, &quick);
+	struct net_link *link = rig_link(rig, NULL);
+	struct test_call *notes = calloc(NOTES, sizeof(*notes));
+	struct slice payload = slice_of(buffer_new(loop_buffers(rig->bed->loop), 4096), 0, 4096);
+	unsigned closed = 0;
+
+	net_link_connect(link);
+	BED_UNTIL(rig->bed, net_link_is_up(link));
+	sim_link_cut(sim_of(rig)->client, sim_of(rig)->server);
+	uint64_t cut_ns = loop_now(rig->bed->loop);
+	for (unsigned i = 0; i < NOTES; i++) {
+		test_call_init(&notes[i], OP_NOTE, i, 0);
+		notes[i].call.slices = &payload;
+		notes[i].call.slice_count = 1;
+		net_link_call(link, &notes[i].call);
+	}
+	BED_UNTIL(rig->bed, net_link_outstanding(link) == 0);
+	assert_true(loop_now(rig->bed->loop) - cut_ns <= 2 * quick.silence_ns);
+	for (unsigned i = 0; i < NOTES; i++) {
+		assert_int_equal(notes[i].done, 1);
+		closed += notes[i].result == -E_CLOSED;
+	}
+	assert_true(closed > 0);
+	sim_unpartition(sim_of(rig)->client, sim_of(rig)->server);
+	buffer_put(payload.buffer);
+	free(notes);
+	rig_free(rig);
+}
+
 struct chaos {
 	struct rig *rig;
 	struct net_link *links[4];
@@ -277,6 +310,7 @@ int main(void)
 		BED_TEST(test_partition_is_noticed_within_the_silence),
 		BED_TEST(test_idle_link_exchanges_nothing),
 		BED_TEST(test_dead_machine_is_noticed_by_its_silence),
+		BED_TEST(test_oneway_requests_into_nowhere_are_noticed),
 		BED_TEST(test_chaos_loses_and_doubles_nothing),
 		BED_TEST(test_same_seed_same_history),
 	};
