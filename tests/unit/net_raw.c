@@ -97,7 +97,7 @@ bool raw_frame(struct raw *raw, uint16_t op, uint16_t flags, uint64_t request, u
 
 void raw_hello(struct raw *raw, const struct wire_identity *self, uint64_t link)
 {
-	uint8_t bytes[FRAME_HEADER_SIZE + sizeof(struct frame_hello)];
+	uint8_t bytes[FRAME_HEADER_SIZE + sizeof(struct frame_hello) + 8] = {0};
 	struct frame_hello *hello = (void *)(bytes + FRAME_HEADER_SIZE);
 	struct frame_header header = {
 		.magic = to_le32(FRAME_MAGIC_PEER),
@@ -109,7 +109,8 @@ void raw_hello(struct raw *raw, const struct wire_identity *self, uint64_t link)
 	header.body_crc = to_le32(crc32c(hello, sizeof(*hello)));
 	header.header_crc = to_le32(crc32c(&header, offsetof(struct frame_header, header_crc)));
 	memcpy(bytes, &header, sizeof(header));
-	assert_true(raw_send(raw, bytes, sizeof(bytes)));
+	assert_true(raw->prefix_size <= 8);
+	assert_true(raw_send(raw, bytes, sizeof(bytes) - 8 + raw->prefix_size));
 }
 
 void raw_expect(struct raw *raw, size_t size)

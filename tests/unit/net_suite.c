@@ -51,8 +51,13 @@ static void on_hold(struct net_request *request)
 
 static void on_note(struct net_request *request)
 {
-	rig_of(request)->notes++;
-	net_request_done(request);
+	struct rig *rig = rig_of(request);
+
+	rig->notes++;
+	if (rig->is_lazy)
+		rig->held[rig->held_count++] = request;
+	else
+		net_request_done(request);
 }
 
 static void on_grown(struct net_request *request)
@@ -267,6 +272,8 @@ static void on_call_done(struct net_call *net_call, int result)
 		const struct test_body *body = net_call->reply_body;
 		call->reply_seed = from_le32(body->seed);
 	}
+	if (net_call->reply_body && net_call->op == OP_GROWN)
+		memcpy(&call->grown, net_call->reply_body, sizeof(call->grown));
 	if (net_call->reply_slice.data) {
 		call->kept = net_call_take(net_call);
 		call->is_right = call->kept.size == size &&

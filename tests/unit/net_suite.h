@@ -78,8 +78,9 @@ struct test_call {
 	unsigned done;
 	int result;
 	uint32_t reply_seed;
-	uint64_t order; /* the how-manieth completion of all */
-	bool is_right;	/* the echo is what was sent */
+	uint64_t order;		 /* the how-manieth completion of all */
+	bool is_right;		 /* the echo is what was sent */
+	struct test_grown grown; /* the reply's, as long as we know it */
 	struct slice kept;
 };
 extern uint64_t test_call_order;
@@ -99,8 +100,9 @@ struct raw {
 	struct iovec iov, send_iov;
 	uint8_t *data;
 	size_t size, room;
-	bool is_ended;	 /* the other side closed it, one way or the other */
-	bool is_reading; /* without it what comes stays in the kernel */
+	unsigned prefix_size; /* bytes of the next thing that raw_hello() sends along */
+	bool is_ended;	      /* the other side closed it, one way or the other */
+	bool is_reading;      /* without it what comes stays in the kernel */
 };
 
 /* Connected to @address. */

@@ -118,13 +118,19 @@ static void test_short_bodies_are_continued_with_zeroes(void **state)
 		.old = to_le32(1), .old_too = to_le32(2), .new = to_le32(3), .newer = to_le32(4)};
 	struct test_call call;
 
-	for (unsigned size = 8; size <= sizeof(body); size += 4) {
+	/* Long ones first, so that what they leave behind would be seen. */
+	for (unsigned size = sizeof(body); size >= 8; size -= 4) {
 		test_call_init(&call, OP_GROWN, 0, 0);
+		memset(&call.grown, 0xff, sizeof(call.grown));
 		call.call.body = &body;
 		call.call.body_size = size;
 		net_link_call(link, &call.call);
 		assert_int_equal(test_call_wait(rig, &call), 0);
 		assert_int_equal(call.call.reply_body_size, 8);
+		assert_int_equal(from_le32(call.grown.old), size >= 12 ? 3 : 0);
+		assert_int_equal(from_le32(call.grown.old_too), size >= 16 ? 4 : 0);
+		assert_int_equal(from_le32(call.grown.new), 0);
+		assert_int_equal(from_le32(call.grown.newer), 0);
 	}
 	rig_free(rig);
 }

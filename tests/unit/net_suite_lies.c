@@ -209,7 +209,7 @@ static void test_bad_greetings_are_dropped_in_time(void **state)
 	uint8_t bytes[2 * HELLO_SIZE] = {0};
 	const char http[80] = "GET / HTTP/1.1\r\nHost: sheepfold\r\n\r\n";
 
-	for (unsigned kind = 0; kind < 7; kind++) {
+	for (unsigned kind = 0; kind < 8; kind++) {
 		struct raw *raw = raw_dial(rig->bed, net_listener_address(rig->listener));
 		struct test_frame frame = {.op = 0, .request = 1, .body_size = 128};
 		switch (kind) {
@@ -233,6 +233,10 @@ static void test_bad_greetings_are_dropped_in_time(void **state)
 			break;
 		case 6:
 			(void)raw_frame(raw, FRAME_OP_HELLO, 0, 1, 100, 0, 0);
+			break;
+		case 7: /* a good one, but something behind it */
+			raw->prefix_size = 1;
+			raw_hello(raw, &identity_b, 1);
 			break;
 		}
 		BED_UNTIL(rig->bed, raw->is_ended);
@@ -282,6 +286,28 @@ static void test_peer_that_does_not_read_is_bounded(void **state)
 	assert_int_equal(rig->closed_error, -E_PROTOCOL);
 	loop_socket_close(bed->loop, raw.socket);
 	bed_turn(bed);
+	rig_free(rig);
+}
+
+/* One-way requests are not charged, so those that a handler cannot follow are dropped. */
+static void test_oneway_requests_beyond_a_bound_are_dropped(void **state)
+{
+	struct rig *rig = rig_new(*state, &small_server, NULL);
+	struct raw *raw = raw_dial(rig->bed, net_listener_address(rig->listener));
+
+	raw_hello(raw, &identity_b, 1);
+	raw_expect(raw, HELLO_SIZE);
+	rig->is_lazy = true;
+	for (unsigned i = 0; i < 20; i++)
+		assert_true(raw_frame(raw, OP_NOTE, FRAME_ONEWAY, 0, 8, 4096, 0));
+	assert_true(raw_frame(raw, FRAME_OP_PING, 0, 8, 0, 0, 0));
+	raw_expect(raw, HELLO_SIZE + FRAME_HEADER_SIZE);
+	assert_int_equal(rig->notes, 4);
+	rig_release(rig, 0);
+	assert_true(raw_frame(raw, OP_NOTE, FRAME_ONEWAY, 0, 8, 4096, 0));
+	BED_UNTIL(rig->bed, rig->notes == 5);
+	assert_false(raw->is_ended);
+	raw_free(raw);
 	rig_free(rig);
 }
 
@@ -478,6 +504,7 @@ const struct CMUnitTest net_suite_lies[] = {
 	BED_TEST(test_unknown_op_is_answered),
 	BED_TEST(test_bad_greetings_are_dropped_in_time),
 	BED_TEST(test_peer_that_does_not_read_is_bounded),
+	BED_TEST(test_oneway_requests_beyond_a_bound_are_dropped),
 	BED_TEST(test_lies_to_a_client_reset_its_link),
 	BED_TEST(test_reply_before_its_request_resets_the_link),
 };

@@ -193,6 +193,76 @@ static void test_oneway_requests_into_nowhere_are_noticed(void **state)
 	rig_free(rig);
 }
 
+/* It asks for less than would be too much, and does not read it. */
+static void test_peer_that_does_not_read_is_dropped_in_time(void **state)
+{
+	struct rig *rig = rig_new(*state, &quick, NULL);
+	struct bed *bed = rig->bed;
+	struct call dial = {0};
+
+	loop_connect(bed->loop, call_begin(&dial), net_listener_address(rig->listener));
+	BED_UNTIL(bed, dial.completions);
+	struct raw raw = {.bed = bed, .loop = bed->loop, .socket = dial.op.out.socket};
+	raw_hello(&raw, &identity_b, 1);
+	BED_UNTIL(bed, rig->opened == 1);
+	for (unsigned i = 0; i < 30; i++) /* the echo of 1 MiB each */
+		assert_true(raw_frame(&raw, OP_ECHO, 0, i + 1, 8, 1 << 20, 1 << 20));
+	uint64_t asked_ns = loop_now(bed->loop);
+	BED_UNTIL(bed, rig->closed == 1);
+	assert_int_equal(rig->closed_error, -ETIMEDOUT);
+	assert_in_range(loop_now(bed->loop) - asked_ns, quick.silence_ns / 2, quick.silence_ns * 2);
+	loop_socket_close(bed->loop, raw.socket);
+	bed_turn(bed);
+	rig_free(rig);
+}
+
+/* How long until the link is up again after its session is closed by the server. */
+static uint64_t time_of_return(struct rig *rig)
+{
+	unsigned ups = rig->ups;
+	uint64_t from_ns = loop_now(rig->bed->loop);
+
+	BED_UNTIL(rig->bed, rig->session);
+	net_session_close(rig->session, -EIO, "for a test");
+	BED_UNTIL(rig->bed, rig->ups > ups);
+	return loop_now(rig->bed->loop) - from_ns;
+}
+
+/* Connections that die young make the pauses grow; one that lived lets them start anew. */
+static void test_pauses_forget_what_is_long_ago(void **state)
+{
+	struct rig *rig = rig_new(*state, NULL,
+				  &(struct net_options){.backoff_min_ns = 20 * NS_PER_MS,
+							.backoff_max_ns = 2 * NS_PER_S});
+	struct net_link *link = rig_link(rig, NULL);
+	uint64_t pause_ns = 0;
+
+	net_link_connect(link);
+	BED_UNTIL(rig->bed, net_link_is_up(link));
+	assert_true(time_of_return(rig) < 30 * NS_PER_MS);
+	for (unsigned i = 0; i < 8; i++)
+		pause_ns = time_of_return(rig);
+	assert_true(pause_ns > 900 * NS_PER_MS);
+	run_for(rig, 3 * NS_PER_S);
+	assert_true(time_of_return(rig) < 30 * NS_PER_MS);
+	/* Nor has the dead end of an old address anything to do with a new one. */
+	for (unsigned i = 0; i < 8; i++)
+		pause_ns = time_of_return(rig);
+	assert_true(pause_ns > 900 * NS_PER_MS);
+	struct net_listener *second;
+	struct error err = {0};
+	assert_int_equal(net_listen(rig->server, rig->bed->tcp_any,
+				    &(struct net_listener_options){.magic = FRAME_MAGIC_PEER},
+				    &second, &err),
+			 0);
+	unsigned ups = rig->ups;
+	uint64_t from_ns = loop_now(rig->bed->loop);
+	assert_int_equal(net_link_set_address(link, net_listener_address(second)), 0);
+	BED_UNTIL(rig->bed, rig->ups > ups);
+	assert_true(loop_now(rig->bed->loop) - from_ns < 30 * NS_PER_MS);
+	rig_free(rig);
+}
+
 struct chaos {
 	struct rig *rig;
 	struct net_link *links[4];
@@ -311,6 +381,8 @@ int main(void)
 		BED_TEST(test_idle_link_exchanges_nothing),
 		BED_TEST(test_dead_machine_is_noticed_by_its_silence),
 		BED_TEST(test_oneway_requests_into_nowhere_are_noticed),
+		BED_TEST(test_peer_that_does_not_read_is_dropped_in_time),
+		BED_TEST(test_pauses_forget_what_is_long_ago),
 		BED_TEST(test_chaos_loses_and_doubles_nothing),
 		BED_TEST(test_same_seed_same_history),
 	};
