@@ -86,9 +86,6 @@ void pg_set_free(struct pg_set *set);
 
 /* ---- object I/O, as the primary serves it ---- */
 
-#define PG_SESSION_LOOP_SHIFT 56
-#define PG_SESSION_LOOPS      16u /* at most */
-
 enum pg_io_kind { PG_IO_READ, PG_IO_WRITE, PG_IO_ZERO, PG_IO_TRIM };
 
 enum pg_io_flags {
@@ -123,9 +120,8 @@ struct pg_io {
 	uint32_t length; /* bytes, > 0 */
 	/* writes */
 	/*
-	 * REPLICATION, Q1: the session from the map, with the gateway's loop above
-	 * PG_SESSION_LOOP_SHIFT, so that loops need not share a counter. Numbers are per session
-	 * and PG, from 1; those below `lowest` will not be sent again.
+	 * REPLICATION, Q1: the session of one loop of a gateway, peer_session_of(). Numbers are per
+	 * session and PG, from 1; those below `lowest` will not be sent again.
 	 */
 	uint64_t session, number, lowest;
 	const struct slice *slices; /* PG_IO_WRITE: exactly @length bytes */

@@ -49,9 +49,7 @@ uint64_t pg_set_time(const struct pg_set *set, enum cluster_setting_id id)
 
 bool pg_session_is_alive(const struct pg_set *set, uint64_t session)
 {
-	uint64_t mask = (1ull << PG_SESSION_LOOP_SHIFT) - 1;
-
-	return cluster_node_by_session(set->map, session & mask) != NULL;
+	return cluster_node_by_session(set->map, peer_session_node(session)) != NULL;
 }
 
 bool pg_is_garbage(const struct pg_set *set, uint64_t layer)
@@ -274,9 +272,8 @@ static void end_session(struct pg_set *set, uint64_t session)
 	HASH_ITER(hh, set->pgs, pg, next) {
 		if (pg->store->is_failed || (!pg->has_data && pg->state == PG_IDLE))
 			continue;
-		for (uint64_t l = 0; l < PG_SESSION_LOOPS; l++)
-			store_end_session(pg_store_of(pg), pg->id,
-					  session | l << PG_SESSION_LOOP_SHIFT);
+		for (unsigned loop = 0; loop < 1u << PEER_SESSION_LOOP_BITS; loop++)
+			store_end_session(pg_store_of(pg), pg->id, peer_session_of(session, loop));
 	}
 }
 
