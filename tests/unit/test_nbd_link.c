@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "lib/base/random.h"
 #include "lib/base/size.h"
 #include "lib/base/text.h"
 #include "tests/sim/sim.h"
@@ -507,6 +508,116 @@ static void test_client_that_does_not_read_is_stopped_and_resumed(void **state)
 	blob_free(&client);
 }
 
+/* ---- random traffic ---- */
+
+enum { KEPT_MAX = 20 };
+
+struct kept {
+	struct slice slice;
+	uint64_t cookie;
+};
+
+struct traffic {
+	struct random random;
+	struct kept kept[KEPT_MAX];
+	uint64_t answered;
+};
+
+static void check_payload(const struct slice *slice, uint64_t cookie)
+{
+	for (size_t n = 0; n < slice->size; n += 1 + slice->size / 100)
+		assert_int_equal(slice->data[n], pattern_byte((int)cookie, n));
+	assert_int_equal(slice->data[slice->size - 1], pattern_byte((int)cookie, slice->size - 1));
+}
+
+/* Let go of what was kept in this place. */
+static void release(struct kept *kept)
+{
+	if (!kept->slice.data)
+		return;
+	check_payload(&kept->slice, kept->cookie);
+	buffer_put(kept->slice.buffer);
+	kept->slice.data = NULL;
+}
+
+/* Answer some of what is held, in any order, and keep some of the payloads for later. */
+static void answer_some(struct world *world, struct traffic *traffic, uint64_t count)
+{
+	while (count-- > 0 && world->held_count > 0) {
+		unsigned at = (unsigned)random_below(&traffic->random, world->held_count);
+		struct nbd_request *request = world->held[at];
+		world->held[at] = world->held[--world->held_count];
+		if (request->type == WRITE)
+			check_payload(&request->payload, request->cookie);
+		struct kept *kept = &traffic->kept[random_below(&traffic->random, KEPT_MAX)];
+		if (request->type == WRITE && random_below(&traffic->random, 2)) {
+			release(kept);
+			*kept = (struct kept){request->payload, request->cookie};
+			request->payload.buffer = NULL;
+		}
+		traffic->answered++;
+		answer(world, request);
+	}
+}
+
+static void add_traffic(struct blob *client, struct traffic *traffic, uint64_t cookie)
+{
+	static const uint32_t sizes[] = {1, 512, 4096, 5000, 40000, 300000};
+	struct random *random = &traffic->random;
+	uint32_t size = sizes[random_below(random, ARRAY_COUNT(sizes))];
+	uint64_t offset = random_below(random, DISK - size);
+
+	if (random_below(random, 4) == 0) {
+		client_request(client, 0, READ, cookie, offset, size);
+		return;
+	}
+	client_request(client, 0, WRITE, cookie, offset, size);
+	blob_add(client, "p", (size_t)size, (int)cookie);
+}
+
+/* Whatever the sizes, the cuts and the times: every payload is what was sent, for as long as the
+ * backend has it, and every request is answered. */
+static void test_random_traffic_leaves_every_payload_whole(void **state)
+{
+	enum { REQUESTS = 150 };
+
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct traffic traffic = {0};
+		struct blob client = {0};
+		struct world world;
+		random_init(&traffic.random, seed);
+		begin(&world, 0);
+		negotiate(&world);
+		world.holds = true;
+		for (uint64_t i = 0; i < REQUESTS; i++)
+			add_traffic(&client, &traffic, i);
+		client_request(&client, 0, DISC, 0, 0, 0);
+		blob_add(&client, "z", (size_t)5000);
+		for (size_t at = 0; at < client.size;) {
+			size_t step = 1 + random_below(&traffic.random, seed % 2 ? 9000 : 700000);
+			struct blob piece = {client.data + at, min_of(step, client.size - at), 0};
+			at += piece.size;
+			client_send_start(&world, &piece);
+			while (!world.is_sent) {
+				assert_int_equal(loop_turn(world.loop, 0), 0);
+				answer_some(&world, &traffic, random_below(&traffic.random, 3));
+			}
+		}
+		uint64_t end = loop_now(world.loop) + DEADLINE_NS;
+		while (!world.has_end) {
+			assert_true(loop_now(world.loop) < end);
+			(void)loop_turn(world.loop, loop_now(world.loop) + NS_PER_MS);
+			answer_some(&world, &traffic, 2);
+		}
+		assert_int_equal(traffic.answered, REQUESTS);
+		for (int i = 0; i < KEPT_MAX; i++)
+			release(&traffic.kept[i]);
+		finish(&world);
+		assert_string_equal(world.why, "");
+		blob_free(&client);
+	}
+}
+
 /* ---- with time ---- */
 
 static bool has_passed(struct world *world)
@@ -599,6 +710,7 @@ int main(void)
 		cmocka_unit_test(test_large_payloads_are_received_in_place),
 		cmocka_unit_test(test_payload_that_the_backend_keeps_is_never_overwritten),
 		cmocka_unit_test(test_client_that_does_not_read_is_stopped_and_resumed),
+		cmocka_unit_test(test_random_traffic_leaves_every_payload_whole),
 	};
 	const struct CMUnitTest timed[] = {
 		cmocka_unit_test(test_client_that_does_not_leave_is_left_after_two_seconds),
