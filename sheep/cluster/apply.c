@@ -21,43 +21,54 @@
 #include "lib/base/text.h"
 #include "sheep/cluster/command.h"
 
-#define ROW(NAME, body, row, rows, need, fn, when)        \
+#define ROW(NAME, body, row, rows, need, fn, when, ...)   \
 	[LOG_##NAME] = {.name = #NAME,                    \
 			.body_size = sizeof(struct body), \
 			.row_size = (row),                \
 			.rows_max = (rows),               \
 			.needs = (need),                  \
 			.apply = (fn),                    \
-			.void_when = (when)}
-#define BOTH (NEEDS_NODE | NEEDS_FORMAT)
+			.void_when = (when),              \
+			##__VA_ARGS__}
+#define RESERVED(body)                                  \
+	.reserved_at = offsetof(struct body, reserved), \
+	.reserved_size = sizeof(((struct body *)0)->reserved)
+#define FLAGS(body, known) .flags_at = offsetof(struct body, flags), .flags_known = (known)
+#define BOTH		   (NEEDS_NODE | NEEDS_FORMAT)
 
 static const struct command_row command_rows[LOG_TYPE_END] = {
-	ROW(FORMAT, log_format, 0, 0, NEEDS_NODE, apply_format, "the cluster is formatted"),
+	ROW(FORMAT, log_format, 0, 0, NEEDS_NODE, apply_format, "the cluster is formatted",
+	    RESERVED(log_format), FLAGS(log_format, LOG_FORMAT_FORCE)),
 	ROW(REGISTER, log_register, sizeof(struct log_register_store), CLUSTER_NODE_STORES_MAX, 0,
 	    apply_register,
 	    "the node is registered in this incarnation or a later one (R2 judges each store by its "
-	    "own incarnation and random number)"),
+	    "own incarnation and random number)",
+	    FLAGS(log_register, LOG_REGISTER_ALONE)),
 	ROW(DEAD, log_node_incarnation, 0, 0, NEEDS_NODE, apply_dead,
-	    "the node is not up in just this incarnation (L5)"),
+	    "the node is not up in just this incarnation (L5)", RESERVED(log_node_incarnation)),
 	ROW(LEAVE, log_node_incarnation, 0, 0, NEEDS_NODE, apply_leave,
-	    "the node is not up in just this incarnation, or another one says it"),
+	    "the node is not up in just this incarnation, or another one says it",
+	    RESERVED(log_node_incarnation)),
 	ROW(STORE_FAILED, log_store_failed, 0, 0, NEEDS_NODE, apply_store_failed,
-	    "the store is not up in just this incarnation"),
+	    "the store is not up in just this incarnation", RESERVED(log_store_failed)),
 	ROW(STORE_WEIGHT, log_store_weight, 0, 0, BOTH, apply_store_weight, "it is so already"),
-	ROW(NODE_DRAIN, log_node, 0, 0, BOTH, apply_node_drain, "it is so already"),
-	ROW(NODE_UNDRAIN, log_node, 0, 0, BOTH, apply_node_undrain, "it is so already"),
+	ROW(NODE_DRAIN, log_node, 0, 0, BOTH, apply_node_drain, "it is so already",
+	    RESERVED(log_node)),
+	ROW(NODE_UNDRAIN, log_node, 0, 0, BOTH, apply_node_undrain, "it is so already",
+	    RESERVED(log_node)),
 	ROW(NODE_REMOVE, log_node, 0, 0, NEEDS_NODE, apply_node_remove,
-	    "there is no such node, it is up, or a PG lists one of its stores"),
+	    "there is no such node, it is up, or a PG lists one of its stores", RESERVED(log_node)),
 	ROW(SETTING, log_setting, 0, 0, BOTH, apply_setting, "it is so already"),
-	ROW(POLICY, log_policy, 0, 0, BOTH, apply_policy, "it is so already"),
+	ROW(POLICY, log_policy, 0, 0, BOTH, apply_policy, "it is so already", RESERVED(log_policy)),
 	ROW(LEVEL, log_set_level, 0, 0, BOTH, apply_level,
-	    "the level is not above the present one, or a node cannot"),
+	    "the level is not above the present one, or a node cannot", RESERVED(log_set_level)),
 	ROW(SHUTDOWN, log_shutdown, 0, 0, NEEDS_NODE, apply_shutdown,
-	    "its proposer has been started again since"),
+	    "its proposer has been started again since", RESERVED(log_shutdown)),
 	ROW(RETARGET, log_retarget, sizeof(struct log_retarget_row), 1300, BOTH, apply_retarget,
-	    "row by row: the PG's target_index is another one"),
+	    "row by row: the PG's target_index is another one", RESERVED(log_retarget)),
 	ROW(PG_SHRINK, log_pg_shrink, sizeof(le32), LOG_SEATS_MAX, BOTH, apply_pg_shrink,
-	    "the epoch is another one, or the floor would be broken (S1)"),
+	    "the epoch is another one, or the floor would be broken (S1)",
+	    FLAGS(log_pg_shrink, LOG_SHRINK_DIVERGED)),
 	ROW(PG_TAKEOVER, log_pg_store, 0, 0, BOTH, apply_pg_takeover,
 	    "the epoch is another one, or the store is not in sync (T1)"),
 	ROW(PG_PRIMARY, log_pg_store, 0, 0, BOTH, apply_pg_primary,
@@ -67,26 +78,33 @@ static const struct command_row command_rows[LOG_TYPE_END] = {
 	ROW(PG_LEAVE_JOIN, log_pg_leave_join, 0, 0, BOTH, apply_pg_leave_join,
 	    "that join (by its log index) has ended"),
 	ROW(PG_EXPAND, log_pg_expand, 0, 0, BOTH, apply_pg_expand,
-	    "the epoch, the join's index or the store's incarnation is another one (J1)"),
+	    "the epoch, the join's index or the store's incarnation is another one (J1)",
+	    RESERVED(log_pg_expand)),
 	ROW(PG_HOLES, log_pg_holes, 0, 0, BOTH, apply_pg_holes,
-	    "the epoch or the store's incarnation is another one, or it is so already"),
+	    "the epoch or the store's incarnation is another one, or it is so already",
+	    RESERVED(log_pg_holes)),
 	ROW(PG_ELECT, log_pg_store, 0, 0, BOTH, apply_pg_elect,
 	    "the epoch is another one, or an unmarked member is up (R4)"),
 	ROW(PG_FORCE, log_pg_store, 0, 0, BOTH, apply_pg_force,
 	    "the epoch is another one, or the PG serves"),
 	ROW(VOLUME_CREATE, log_volume_create, sizeof(struct log_property),
-	    CLUSTER_VOLUME_PROPERTIES, BOTH, apply_volume_create, "the name is taken"),
+	    CLUSTER_VOLUME_PROPERTIES, BOTH, apply_volume_create, "the name is taken",
+	    RESERVED(log_volume_create)),
 	ROW(VOLUME_DELETE, log_volume_delete, 0, 0, BOTH, apply_volume_delete,
 	    "there is no such volume any more (ids are never reused), or it is open"),
 	ROW(VOLUME_RENAME, log_volume_rename, 0, 0, BOTH, apply_volume_rename,
 	    "the volume has another name than the proposer saw, or the new one is taken"),
 	ROW(VOLUME_RESIZE, log_volume_resize, 0, 0, BOTH, apply_volume_resize,
-	    "the volume has another size than the proposer saw"),
-	ROW(VOLUME_SET, log_volume_set, 0, 0, BOTH, apply_volume_set, "it is so already"),
+	    "the volume has another size than the proposer saw", RESERVED(log_volume_resize),
+	    FLAGS(log_volume_resize, LOG_RESIZE_SHRINK)),
+	ROW(VOLUME_SET, log_volume_set, 0, 0, BOTH, apply_volume_set,
+	    "there is no such volume any more"),
 	ROW(VOLUME_OPEN, log_volume_open, 0, 0, BOTH, apply_volume_open,
-	    "the session has ended, or there is no such volume"),
+	    "the session has ended, or there is no such volume", RESERVED(log_volume_open),
+	    FLAGS(log_volume_open, LOG_OPEN_READ_ONLY)),
 	ROW(VOLUME_CLOSE, log_volume_open, 0, 0, BOTH, apply_volume_close,
-	    "the session does not have it open"),
+	    "the session does not have it open", RESERVED(log_volume_open),
+	    FLAGS(log_volume_open, LOG_OPEN_READ_ONLY)),
 	ROW(VOLUME_OWN, log_volume_own, 0, 0, BOTH, apply_volume_own,
 	    "the generation is another one, or the session has ended (O1)"),
 };
@@ -117,6 +135,18 @@ static uint32_t command_crc(const struct log_command *header, size_t size)
 	return crc32c_extend(crc, bytes + after, size - after);
 }
 
+/* Fields that mean nothing yet must say nothing, so that they can mean something later. */
+static bool is_plain(const struct command_row *row, const uint8_t *body)
+{
+	le32 flags = to_le32(0);
+
+	for (uint32_t i = 0; i < row->reserved_size; i++)
+		if (body[row->reserved_at + i])
+			return false;
+	memcpy(&flags, body + row->flags_at, row->flags_known ? sizeof(flags) : 0);
+	return !row->flags_known || !(from_le32(flags) & ~row->flags_known);
+}
+
 enum proto_status command_parse(const void *command, size_t size, struct log_body *out,
 				struct error *err)
 {
@@ -142,6 +172,11 @@ enum proto_status command_parse(const void *command, size_t size, struct log_bod
 		(void)error_set(err, -E_PROTOCOL, "%s of %zu bytes with %u rows", row->name, size,
 				rows);
 		return PROTO_STATUS_PROTOCOL;
+	}
+	if (!is_plain(row, (const uint8_t *)(header + 1))) {
+		(void)error_set(err, -E_PROTOCOL, "%s with unknown flags or reserved fields set",
+				row->name);
+		return PROTO_STATUS_UNSUPPORTED;
 	}
 	*out = (struct log_body){
 		.header = header,

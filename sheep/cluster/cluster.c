@@ -17,10 +17,12 @@
 static struct trie_item *copy_bytes(const struct trie_item *item, size_t size)
 {
 	struct trie_item *copy = malloc(size);
+	size_t skip = offsetof(struct trie_item, key);
 
 	if (!copy)
 		return NULL;
-	memcpy(copy, item, size);
+	/* Others count at `refs` meanwhile. */
+	memcpy((uint8_t *)copy + skip, (const uint8_t *)item + skip, size - skip);
 	copy->refs = 1;
 	return copy;
 }
@@ -132,10 +134,12 @@ struct cluster_map *cluster_map_new(void)
 struct cluster_map *map_clone(const struct cluster_map *map)
 {
 	struct cluster_map *clone = malloc(sizeof(*clone));
+	size_t skip = offsetof(struct cluster_map, level);
 
 	if (!clone)
 		return NULL;
-	memcpy(clone, map, sizeof(*clone));
+	/* Others count at `refs` meanwhile. */
+	memcpy((uint8_t *)clone + skip, (const uint8_t *)map + skip, sizeof(*clone) - skip);
 	clone->refs = 1;
 #define MAP_TRIE(name) trie_share(&clone->name, &map->name);
 	MAP_TRIES(MAP_TRIE)

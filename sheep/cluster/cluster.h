@@ -309,7 +309,12 @@ uint64_t cluster_pg_fence(const struct cluster_map *map, const struct cluster_pg
  * serving: the target's first, or one of the target if the primary is none. 0: nobody.
  */
 uint32_t cluster_pg_successor(const struct cluster_map *map, const struct cluster_pg *pg);
-/* Should this store, up but not in sync, ask to join? */
+/*
+ * Should this store, up but not in sync, join? One without a seat may propose PG_JOIN itself. For a
+ * marked member only the primary may, because that ends the chance to elect it: so a
+ * primary acknowledges no write while a marked seat is listed that is not stale; it begins that
+ * member's join, or removes it, first. (Else an election could go back behind the write.)
+ */
 bool cluster_pg_wants_join(const struct cluster_map *map, const struct cluster_pg *pg,
 			   uint32_t store);
 /*

@@ -14,7 +14,10 @@ struct command_row {
 	uint32_t body_size; /* bytes */
 	uint32_t row_size;  /* bytes of each row; 0: there are none */
 	uint32_t rows_max;
-	uint32_t needs; /* enum command_needs */
+	uint32_t needs;			     /* enum command_needs */
+	uint16_t reserved_at, reserved_size; /* in the body: must be zero; size 0: there is none */
+	uint16_t flags_at;		     /* in the body: le32 of which... */
+	uint32_t flags_known;		     /* ...only these bits are allowed; 0: there is none */
 	apply_fn *apply;
 	/* When it does nothing although it is well-formed: late, or because things have changed (S0).
 	 * A second copy of any command does nothing, by the proposer's window. */

@@ -17,6 +17,8 @@
 #include "lib/base/text.h"
 #include "sheep/cluster/cluster_priv.h"
 
+#define STORE_FLAGS (LOG_STORE_UNCLEAN | LOG_STORE_NEW)
+
 /* ---- is a registration acceptable? ---- */
 
 static enum proto_status check_register_form(struct cluster_edit *edit,
@@ -33,6 +35,7 @@ static enum proto_status check_register_form(struct cluster_edit *edit,
 	for (uint32_t i = 0; i < count; i++) {
 		uuid = uuid_from_log(&rows[i].uuid);
 		if (uuid_is_null(&uuid) || !from_le64(rows[i].incarnation) ||
+		    (from_le32(rows[i].flags) & ~(uint32_t)STORE_FLAGS) ||
 		    !from_le64(rows[i].size_bytes) ||
 		    !wire_text_is_valid(rows[i].path, sizeof(rows[i].path), true))
 			return refuse(edit, PROTO_STATUS_INVALID, "store %u has bad fields", i);
@@ -115,7 +118,7 @@ static enum proto_status check_start(struct cluster_edit *edit, const struct log
 static uint32_t flags_of_store(const struct cluster_store *store,
 			       const struct log_register_store *row)
 {
-	uint32_t flags = from_le32(row->flags) & (LOG_STORE_UNCLEAN | LOG_STORE_NEW);
+	uint32_t flags = from_le32(row->flags);
 
 	if (store->incarnation && from_le64(row->incarnation) <= store->incarnation)
 		flags |= LOG_STORE_NEW;

@@ -243,6 +243,58 @@ static void test_broken_commands_change_nothing_but_the_index(void **state)
 	script_stop(&script);
 }
 
+/* docs/protocol/cluster-log.md shows these bytes. */
+static void test_bytes_of_a_command_are_as_documented(void **state)
+{
+	static const uint8_t expected[] = {
+		0x53, 0x50, 0x4c, 0x43, 0x01, 0x00, 0x03, 0x00, 0x38, 0x00, 0x00, 0x00, 0xb7, 0x5f,
+		0xaa, 0x2c, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x88, 0x77, 0x66, 0x55,
+		0x44, 0x33, 0x22, 0x11, 0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	};
+	struct cluster_proposer proposer = {
+		.node = 1, .start = 0x1122334455667788ull, .sequence = 6};
+	struct cluster_command *command = cluster_command_dead(2, 3);
+
+	(void)state;
+	cluster_command_sign(command, &proposer);
+	assert_int_equal(command->size, sizeof(expected));
+	assert_memory_equal(command->data, expected, sizeof(expected));
+	assert_int_equal(cluster_command_check(expected, sizeof(expected), NULL), OK);
+	cluster_command_free(command);
+}
+
+static enum proto_status check_with(const struct cluster_command *command, size_t at, uint8_t value)
+{
+	uint8_t copy[2048];
+	struct log_command *header = (void *)copy;
+
+	assert_true(command->size <= sizeof(copy));
+	memcpy(copy, command->data, command->size);
+	copy[sizeof(*header) + at] = value;
+	header->crc = to_le32(0);
+	header->crc = to_le32(crc32c(copy, command->size));
+	return cluster_command_check(copy, command->size, NULL);
+}
+
+static void test_reserved_fields_and_unknown_flags_are_refused(void **state)
+{
+	struct cluster_command *command = cluster_command_dead(2, 3);
+
+	(void)state;
+	assert_int_equal(check_with(command, 8, 9), OK);
+	assert_int_equal(check_with(command, offsetof(struct log_node_incarnation, reserved), 1),
+			 PROTO_STATUS_UNSUPPORTED);
+	cluster_command_free(command);
+	command = cluster_command_volume_open(1, 2, LOG_OPEN_READ_ONLY);
+	assert_int_equal(check_with(command, offsetof(struct log_volume_open, flags), 1), OK);
+	assert_int_equal(check_with(command, offsetof(struct log_volume_open, flags), 2),
+			 PROTO_STATUS_UNSUPPORTED);
+	assert_int_equal(check_with(command, offsetof(struct log_volume_open, reserved) + 3, 1),
+			 PROTO_STATUS_UNSUPPORTED);
+	cluster_command_free(command);
+}
+
 static void test_a_proposer_knows_its_own_commands(void **state)
 {
 	struct cluster_proposer proposer = {.node = 1, .start = 77};
@@ -333,6 +385,8 @@ int main(void)
 		cmocka_unit_test(test_hostile_images_never_make_a_bad_map),
 		cmocka_unit_test(test_image_of_another_version_says_so),
 		cmocka_unit_test(test_broken_commands_change_nothing_but_the_index),
+		cmocka_unit_test(test_bytes_of_a_command_are_as_documented),
+		cmocka_unit_test(test_reserved_fields_and_unknown_flags_are_refused),
 		cmocka_unit_test(test_a_proposer_knows_its_own_commands),
 		cmocka_unit_test(test_texts_that_do_not_fit_make_no_command),
 		cmocka_unit_test(test_ten_thousand_volumes),

@@ -6,13 +6,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "lib/base/size.h"
 #include "lib/base/text.h"
 #include "tests/unit/cluster_script.h"
 
-#define STORES_MAX 64
+#define STORES_MAX 65
 
 struct spread {
 	uint32_t copies[STORES_MAX], leads[STORES_MAX];
@@ -393,6 +394,56 @@ static void test_fewer_copies_shrink_the_targets(void **state)
 	script_stop(&script);
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Planning runs on the loop that also applies the log: it must not take long. */
+static void test_large_clusters_are_planned_fast(void **state)
+{
+	struct script script;
+	struct spread spread;
+	struct cluster_plan_input input = {0};
+	struct cluster_command *plan[8];
+	struct uuid uuid = {{9}};
+	double begin;
+
+	(void)state;
+	script_start(&script);
+	script.is_quick = true;
+	script.image_every = 0;
+	for (uint32_t i = 0; i < 32; i++) {
+		char zone[2] = {(char)('a' + i % 8), 0};
+
+		(void)script_add_node(&script, zone, 2);
+	}
+	assert_int_equal(script_run(&script, 1, cluster_command_format(&uuid, 3, 0, 4096, 0)),
+			 PROTO_STATUS_OK);
+	for (unsigned round = 0; round < 2; round++) {
+		int count;
+
+		begin = seconds();
+		count = cluster_plan(script.map, &input, plan, 8);
+		print_message("64 stores, 4096 PGs: %s planned in %.0f ms, %d commands\n",
+			      round ? "again" : "first", (seconds() - begin) * 1e3, count);
+		assert_true(seconds() - begin < 5);
+		assert_int_equal(count, round ? 0 : 4);
+		begin = seconds();
+		for (int i = 0; i < count; i++)
+			assert_int_equal(script_run(&script, 1, plan[i]), PROTO_STATUS_OK);
+		if (count)
+			print_message("applied twice in %.0f ms\n", (seconds() - begin) * 1e3);
+	}
+	spread = spread_of(&script);
+	assert_true(spread.most - spread.least <= 2);
+	assert_true(spread.most_leads - spread.least_leads <= 4);
+	script_stop(&script);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_later_stores_fill_a_cluster_that_was_formatted_too_small),
 		cmocka_unit_test(test_new_zone_separates_copies),
 		cmocka_unit_test(test_fewer_copies_shrink_the_targets),
+		cmocka_unit_test(test_large_clusters_are_planned_fast),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
