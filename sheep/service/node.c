@@ -331,8 +331,11 @@ static void on_signal(struct loop_op *op, int result)
 	struct node *node = container_of_type(op, struct node, signal_op);
 	struct signalfd_siginfo info;
 
-	if (result < 0)
-		return; /* stopping */
+	if (result < 0) { /* cancelled: the last thing of a stop */
+		for (unsigned i = 0; i < node->worker_count; i++)
+			loop_stop(node->workers[i].loop);
+		return;
+	}
 	while (read(node->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (node->signals++ > 0) {
 			log_warning("sheep: a second signal: stopping at once");

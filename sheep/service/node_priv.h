@@ -40,7 +40,7 @@ struct worker {
 	struct cluster_map *map; /* as this loop has it; a reference */
 	/* stopping */
 	struct loop_mail stop_mail;
-	struct loop_op *stop_ops; /* one per shard */
+	struct shard_stop *stop_shards;
 	struct loop_op stop_op;
 	struct loop_timer stop_timer;
 	unsigned stop_left;

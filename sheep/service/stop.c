@@ -91,15 +91,23 @@ static void stop_pgs(struct worker *worker)
 	pg_set_stop(worker->set, &worker->stop_op);
 }
 
-static void on_shard_stopped(struct loop_op *op, int result)
-{
-	struct worker *worker = op->target;
+struct shard_stop {
+	struct loop_op op;
+	struct worker *worker;
+};
 
+static void shard_stopped(struct worker *worker)
+{
 	if (--worker->stop_left == 0) {
-		free(worker->stop_ops);
-		worker->stop_ops = NULL;
+		free(worker->stop_shards);
+		worker->stop_shards = NULL;
 		worker_part_done(worker);
 	}
+}
+
+static void on_shard_stopped(struct loop_op *op, int result)
+{
+	shard_stopped(container_of_type(op, struct shard_stop, op)->worker);
 }
 
 static void stop_stores(struct worker *worker)
@@ -109,8 +117,8 @@ static void stop_stores(struct worker *worker)
 
 	for (unsigned i = 0; i < node->store_count; i++)
 		count += store_identity(node->stores[i].store)->shards;
-	worker->stop_ops = calloc(count + 1, sizeof(*worker->stop_ops));
-	if (!worker->stop_ops) {
+	worker->stop_shards = calloc(count + 1, sizeof(*worker->stop_shards));
+	if (!worker->stop_shards) {
 		log_error("sheep: out of memory for a clean stop");
 		_Exit(1); /* a crash, as far as the stores are concerned: nothing is lost */
 	}
@@ -120,15 +128,14 @@ static void stop_stores(struct worker *worker)
 		for (unsigned shard = 0; shard < store_identity(store)->shards; shard++) {
 			if (shard % node->worker_count != worker->index)
 				continue;
-			struct loop_op *op = &worker->stop_ops[next++];
-			op->done = on_shard_stopped;
-			op->target = worker;
+			struct shard_stop *stop = &worker->stop_shards[next++];
+			stop->op.done = on_shard_stopped;
+			stop->worker = worker;
 			worker->stop_left++;
-			store_stop_shard(store, shard, op);
+			store_stop_shard(store, shard, &stop->op);
 		}
 	}
-	struct loop_op none = {.target = worker};
-	on_shard_stopped(&none, 0);
+	shard_stopped(worker); /* there may be none */
 }
 
 static void on_net_timer(struct loop_timer *timer)
@@ -206,9 +213,8 @@ static void stage_begin(struct node *node)
 		return;
 	case STOP_LOOPS:
 		node_enter(node, NODE_STOPPED, "all has been written");
+		/* The loops end when that has come back: on_signal(). */
 		loop_cancel(node->workers[0].loop, &node->signal_op);
-		for (unsigned i = 0; i < node->worker_count; i++)
-			loop_stop(node->workers[i].loop);
 		return;
 	case STOP_CLIENTS:
 		node_listen_stop(node);
