@@ -9,7 +9,7 @@
  *    |    \                   |                    CLOSING <-----------------+
  *    |     v                  v                       |
  *    +-- WAITING <------------+-----------------------+  (IDLE if nothing waits for it)
- *             pause is over, or it has another address: CONNECTING
+ *             pause is over: CONNECTING
  *
  * Always true: (1) a call is on one list: waiting (for the link or for credit), sent (it has credit
  * and is in the outbox or out), failed (it was never sent; told in the next completion), until it is
@@ -31,7 +31,7 @@ static const uint8_t link_next[NET_LINK_STATE_COUNT] = {
 	[NET_LINK_CONNECTING] = BIT(NET_LINK_GREETING) | BIT(NET_LINK_WAITING) | BIT(NET_LINK_IDLE),
 	[NET_LINK_GREETING] = BIT(NET_LINK_UP) | BIT(NET_LINK_CLOSING),
 	[NET_LINK_UP] = BIT(NET_LINK_CLOSING),
-	[NET_LINK_CLOSING] = BIT(NET_LINK_WAITING) | BIT(NET_LINK_IDLE) | BIT(NET_LINK_CONNECTING),
+	[NET_LINK_CLOSING] = BIT(NET_LINK_WAITING) | BIT(NET_LINK_IDLE),
 	[NET_LINK_WAITING] = BIT(NET_LINK_CONNECTING) | BIT(NET_LINK_IDLE),
 };
 
@@ -216,7 +216,7 @@ static void stream_closed(struct net_stream *stream, int error)
 	/* A connection that lived for a while starts the pauses anew. */
 	if (link->was_up && now - link->up_ns >= options->backoff_max_ns)
 		link->failures = 0;
-	link->not_before_ns = has_moved(link) ? now : now + next_pause(link);
+	link->not_before_ns = now + next_pause(link);
 	ended(link, link->was_up);
 }
 

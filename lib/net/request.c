@@ -199,7 +199,6 @@ static void uncharge(struct net_request *request)
 {
 	struct net_session *session = request->session;
 
-	drop_parts(request);
 	if (request->is_oneway) {
 		session->oneways--;
 	} else {
@@ -282,14 +281,16 @@ void net_reply(struct net_request *request, int status, const void *body, uint32
 			buffer_put(slices[i].buffer);
 	uncharge(request);
 	if (rc == 0 && session->state == SESSION_OPEN && !request->is_oneway) {
-		rc = make_reply(request, status, body, body_size);
+		rc = make_reply(request, status, body, body_size); /* may copy our own body */
 		if (rc == 0) {
+			drop_parts(request);
 			wire_outbox_add(&session->outbox, &request->message);
 			net_stream_wake(&session->stream);
 			check_output(session);
 			return;
 		}
 	}
+	drop_parts(request);
 	drop_reply(request);
 	release(request);
 	if (rc < 0)

@@ -21,8 +21,9 @@ enum net_test_op {
 	OP_GROWN = 5, /* bodies have grown */
 	OP_READ = 6,  /* gives as many bytes as the body says, in pieces */
 	OP_UNSERVED = 7,
-	OP_FAIL = 8, /* answers with the code in the body */
-	OP_LATE = 9, /* known to nobody who serves */
+	OP_FAIL = 8,  /* answers with the code in the body */
+	OP_LONG = 9,  /* its body comes back, however long */
+	OP_LATE = 10, /* known to nobody who serves */
 	OP_COUNT
 };
 

@@ -135,6 +135,45 @@ static void test_short_bodies_are_continued_with_zeroes(void **state)
 	rig_free(rig);
 }
 
+static uint8_t long_body[FRAME_BODY_MAX];
+
+static void on_long(struct net_call *net_call, int result)
+{
+	struct test_call *call = container_of_type(net_call, struct test_call, call);
+	const uint8_t *reply = net_call->reply_body;
+	uint32_t size = net_call->reply_body_size;
+
+	call->done++;
+	call->result = result;
+	call->is_right = size == net_call->body_size && memcmp(reply, long_body, size) == 0;
+	for (uint32_t i = size; i < FRAME_BODY_MAX; i++)
+		call->is_right &= reply[i] == 0;
+}
+
+/* Bodies that do not fit into a message or request go the same way, also as their own answer. */
+static void test_long_bodies_come_back(void **state)
+{
+	static const uint32_t sizes[] = {8, 191, 192, 193, 256, 257, 1000, 4095, 4096, 300, 8};
+	struct rig *rig = rig_new(*state, NULL, NULL);
+	struct net_link *link = rig_link(rig, NULL);
+	struct test_call calls[ARRAY_COUNT(sizes)];
+
+	pattern_fill(long_body, sizeof(long_body), 3);
+	for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
+		test_call_init(&calls[i], OP_LONG, 0, 0);
+		calls[i].call.body = long_body;
+		calls[i].call.body_size = sizes[i];
+		calls[i].call.done = on_long;
+		net_link_call(link, &calls[i].call);
+	}
+	BED_UNTIL(rig->bed, net_link_outstanding(link) == 0);
+	for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
+		assert_int_equal(calls[i].result, 0);
+		assert_true(calls[i].is_right);
+	}
+	rig_free(rig);
+}
+
 /* A reply in many pieces is one slice for the caller. */
 static void test_reply_of_many_pieces_comes_as_one(void **state)
 {
@@ -225,6 +264,7 @@ const struct CMUnitTest net_suite_calls[] = {
 	BED_TEST(test_many_calls_in_a_small_window_complete_in_order),
 	BED_TEST(test_calls_beyond_credit_wait),
 	BED_TEST(test_short_bodies_are_continued_with_zeroes),
+	BED_TEST(test_long_bodies_come_back),
 	BED_TEST(test_reply_of_many_pieces_comes_as_one),
 	BED_TEST(test_refusals_have_their_code_and_text),
 	BED_TEST(test_oneway_requests_arrive),
