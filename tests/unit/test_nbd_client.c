@@ -602,6 +602,18 @@ static void test_answer_before_all_is_sent_waits(void **state)
 	assert_int_equal(test.done, 1);
 	assert_int_equal(test.result, -ENOSPC);
 	us_done(&us);
+
+	/* Answered twice before it was sent. */
+	begin_client(&us, &remote);
+	prepare(&test, WRITE, 0, 1000);
+	assert_int_equal(nbd_client_call(us.client, &test.call), 0);
+	nbd_client_feed(us.client, server.data, server.size);
+	assert_int_equal(nbd_client_error(us.client, NULL), 0);
+	nbd_client_feed(us.client, server.data, server.size);
+	assert_int_equal(nbd_client_error(us.client, NULL), -E_PROTOCOL);
+	nbd_client_close(us.client);
+	assert_int_equal(test.result, -ENOSPC);
+	us_done(&us);
 	blob_free(&server);
 }
 

@@ -476,9 +476,11 @@ static void test_replies_go_out_in_the_order_they_are_given(void **state)
 	for (uint64_t i = 0; i < 40; i++)
 		feed_request(&peer, WRITE, i, i * 16, 16);
 	assert_int_equal(nbd_device_in_flight(peer.device), 40);
+	unsigned woken = peer.woken;
 	for (uint64_t i = 0; i < 40; i++) {
 		peer_answer(&peer, peer.held_count - 1, 0);
 		server_reply(&server, 0, 39 - i);
+		assert_int_equal(peer.woken, woken + 1); /* once: there is something to send */
 	}
 	peer_send(&peer);
 	expect_sent(&peer, &server);
@@ -575,7 +577,9 @@ static void test_bytes_beyond_the_limit_stop_the_input_but_one_request_always_pa
 	nbd_device_feed(peer.device, (struct slice){0});
 	assert_int_equal(nbd_device_state(peer.device), NBD_DEVICE_BLOCKED);
 	peer.is_muted = false;
+	unsigned woken = peer.woken;
 	peer_send(&peer);
+	assert_true(peer.woken > woken); /* there is room: feed again */
 	nbd_device_feed(peer.device, (struct slice){0});
 	assert_int_equal(peer.held_count, 2);
 	peer_done(&peer);

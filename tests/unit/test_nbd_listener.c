@@ -587,6 +587,30 @@ static void test_long_listing_is_paged(void **state)
 	blob_free(&server);
 }
 
+/* A client that sends on without reading is not answered on: the output would have no bound. */
+static void test_options_wait_until_earlier_replies_have_gone(void **state)
+{
+	struct blob client = {0};
+	struct peer peer;
+
+	peer_init(&peer, NULL);
+	client_hello(&client, FIXED);
+	client_option(&client, 99, NULL, 0);
+	size_t first = client.size;
+	client_go(&client, 7, "disk", 0);
+	peer.is_muted = true; /* the greeting has not gone either */
+	assert_int_equal(peer_feed(&peer, client.data, client.size), first);
+	assert_int_equal(nbd_listener_state(peer.listener), NBD_LISTENER_OPTION_READY);
+	peer.is_muted = false;
+	peer_send(&peer);
+	assert_int_equal(nbd_listener_state(peer.listener), NBD_LISTENER_OPTION_HEADER);
+	assert_int_equal(peer_feed(&peer, client.data + first, client.size - first),
+			 client.size - first);
+	assert_int_equal(nbd_listener_state(peer.listener), NBD_LISTENER_DONE);
+	peer_done(&peer);
+	blob_free(&client);
+}
+
 /* ---- answers that come later ---- */
 
 static void test_export_opened_later_holds_the_input_back(void **state)
@@ -882,6 +906,7 @@ int main(void)
 		cmocka_unit_test(test_number_of_options_is_bounded),
 		cmocka_unit_test(test_listing_is_bounded_and_says_so),
 		cmocka_unit_test(test_long_listing_is_paged),
+		cmocka_unit_test(test_options_wait_until_earlier_replies_have_gone),
 		cmocka_unit_test(test_export_opened_later_holds_the_input_back),
 		cmocka_unit_test(test_connection_that_ends_while_opening_cancels),
 		cmocka_unit_test(test_client_that_half_closes_gets_its_answer),
