@@ -1,0 +1,284 @@
+/*
+ * A store that is nearly full and overwritten at random many times its size: the cleaner keeps up, content
+ * stays right, figures of space stay true; at the very end nothing more fits, and a trim makes room.
+ *
+ * Trap: a run too short for the cleaner to be needed passes whatever it does: the test asserts how often
+ * the store was written over.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/base/log.h"
+#include "tests/unit/store_rig.h"
+
+#define PGS	  4u
+#define INFLIGHT  32u
+#define ENTRY_MAX 16u
+
+struct filler {
+	struct rig rig;
+	struct random *random;
+	uint32_t *tags; /* of each block of a disk that is laid over the objects */
+	uint32_t blocks;
+	uint32_t next_tag;
+	uint64_t n;
+	struct version *versions; /* per object */
+	struct slot {
+		struct rig_append a;
+		bool is_busy;
+	} slots[INFLIGHT];
+	uint32_t busy;
+};
+
+static void on_done(struct store_append *append, int result)
+{
+	struct slot *slot = container_of_type(append, struct slot, a.append);
+
+	assert_int_equal(result, 0);
+	slot->a.is_done = true;
+}
+
+static void reap(struct filler *f)
+{
+	for (uint32_t i = 0; i < INFLIGHT; i++)
+		if (f->slots[i].is_busy && f->slots[i].a.is_done) {
+			rig_append_free(&f->slots[i].a);
+			f->slots[i].is_busy = false;
+			f->busy--;
+		}
+}
+
+static bool has_slot(void *context)
+{
+	struct filler *f = context;
+
+	reap(f);
+	return f->busy < INFLIGHT;
+}
+
+static bool is_idle(void *context)
+{
+	struct filler *f = context;
+
+	reap(f);
+	return f->busy == 0;
+}
+
+/* One entry over [block, block + count) of the disk, within one object. */
+static int put(struct filler *f, uint32_t block, uint32_t count, enum block_state state)
+{
+	uint32_t object = block / OBJECT_BLOCKS, tags[ENTRY_MAX];
+	struct slot *slot = f->slots;
+
+	rig_until(&f->rig, has_slot, f);
+	while (slot->is_busy)
+		slot++;
+	memset(slot, 0, sizeof(*slot));
+	slot->a.append = (struct store_append){.pg = object % PGS,
+					       .key = {.layer = 1, .index = object},
+					       .family = rig_family(1),
+					       .version = {1, ++f->n},
+					       .previous = f->versions[object],
+					       .run_count = 1};
+	slot->a.runs[0] = (struct store_run){(uint16_t)(block % OBJECT_BLOCKS), (uint16_t)count,
+					     (uint8_t)state};
+	for (uint32_t i = 0; i < count && state == BLOCK_DATA; i++)
+		tags[i] = f->next_tag++;
+
+	int rc = rig_append(&f->rig, &slot->a, tags);
+
+	if (rc < 0)
+		return rc;
+	slot->a.append.done = on_done;
+	slot->is_busy = true;
+	f->busy++;
+	f->versions[object] = slot->a.append.version;
+	for (uint32_t i = 0; i < count; i++)
+		f->tags[block + i] = state == BLOCK_DATA ? tags[i] : RIG_TAG_ABSENT;
+	return 0;
+}
+
+static void check_content(struct filler *f)
+{
+	static uint32_t tags[OBJECT_BLOCKS];
+
+	rig_until(&f->rig, is_idle, f);
+	for (uint32_t object = 0; object * OBJECT_BLOCKS < f->blocks; object++) {
+		uint32_t first = object * OBJECT_BLOCKS;
+		uint32_t count = min_of(f->blocks - first, OBJECT_BLOCKS);
+		assert_int_equal(rig_read(&f->rig, object % PGS, 1, object, 0, count, tags), 0);
+		assert_memory_equal(tags, f->tags + first, count * sizeof(tags[0]));
+	}
+}
+
+static uint64_t written_blocks(const struct filler *f)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < f->blocks; i++)
+		count += f->tags[i] != RIG_TAG_ABSENT;
+	return count;
+}
+
+/* Live bytes are the data and the pages that describe it: 832 of 262,144 at most. */
+static void check_space(struct filler *f)
+{
+	uint64_t data = written_blocks(f) * BLOCK_SIZE;
+	struct store_space space;
+
+	rig_until(&f->rig, is_idle, f);
+	rig_settle(&f->rig, 10 * NS_PER_MS);
+	store_space(f->rig.store, &space);
+	assert_true(space.live_bytes >= data);
+	assert_true(space.live_bytes <= data + data / 100 + 1 * MIB);
+	assert_true(space.allocated_bytes <= space.size_bytes);
+	assert_true(space.allocated_bytes >= space.live_bytes);
+}
+
+static void filler_init(struct filler *f, uint64_t size, uint32_t percent)
+{
+	const struct store_options options = {.size_bytes = size, .segment_bytes = 1 * MIB};
+
+	memset(f, 0, sizeof(*f));
+	rig_init(&f->rig, 7, &options);
+	f->random = sim_random(f->rig.world);
+	rig_open_ok(&f->rig);
+	f->next_tag = 1;
+	/* Room for the disk, and for what the last test writes until the store is full. */
+	f->tags = calloc(2 * size / BLOCK_SIZE, sizeof(*f->tags));
+	f->versions = calloc(2 * size / OBJECT_SIZE + 1, sizeof(*f->versions));
+	f->blocks = (uint32_t)(store_credit(f->rig.store, 0) / 100 * percent / BLOCK_SIZE);
+}
+
+static void filler_done(struct filler *f)
+{
+	rig_crash(&f->rig);
+	for (uint32_t i = 0; i < INFLIGHT; i++)
+		rig_append_free(&f->slots[i].a);
+	free(f->tags);
+	free(f->versions);
+	rig_done(&f->rig);
+}
+
+static void fill(struct filler *f)
+{
+	for (uint32_t block = 0; block < f->blocks; block += ENTRY_MAX)
+		assert_int_equal(put(f, block, min_of(ENTRY_MAX, f->blocks - block), BLOCK_DATA),
+				 0);
+}
+
+/* Overwrite at random, @blocks blocks in all. */
+static void overwrite(struct filler *f, uint64_t blocks)
+{
+	while (blocks > 0) {
+		uint32_t count = 1 + (uint32_t)random_below(f->random, 4);
+		uint32_t block = (uint32_t)random_below(f->random, f->blocks - count);
+		count = min_of(count, OBJECT_BLOCKS - block % OBJECT_BLOCKS);
+		assert_int_equal(put(f, block, count, BLOCK_DATA), 0);
+		blocks -= min_of(blocks, (uint64_t)count);
+	}
+}
+
+static bool is_long(void)
+{
+	const char *text = getenv("SHEEPFOLD_LONG");
+
+	return text && *text;
+}
+
+static void test_random_overwrites_at_85_percent_stay_right_and_cheap(void **state)
+{
+	struct filler *f = calloc(1, sizeof(*f));
+	struct store_counters before, after;
+	uint64_t size = 256 * MIB, times10 = is_long() ? 100 : 20;
+
+	filler_init(f, size, 85);
+	fill(f);
+	check_content(f);
+	check_space(f);
+	store_counters(f->rig.store, &before);
+	for (uint64_t i = 0; i < times10; i += 5) {
+		overwrite(f, size / BLOCK_SIZE / 2);
+		check_content(f);
+		check_space(f);
+	}
+	store_counters(f->rig.store, &after);
+
+	double data = (double)(after.bytes_data - before.bytes_data);
+	double moved = (double)(after.cleaner_bytes_moved - before.cleaner_bytes_moved);
+	double appended = (double)(after.bytes_appended - before.bytes_appended);
+
+	printf("85 %% full, overwritten %.1f times: cleaner wrote %.2f per byte, all that was appended %.2f; "
+	       "%llu checkpoints, %llu segments cleaned\n",
+	       data / (double)size, moved / data, appended / data,
+	       (unsigned long long)(after.checkpoints - before.checkpoints),
+	       (unsigned long long)(after.cleaner_segments - before.cleaner_segments));
+	assert_true(data >= (double)size * (double)times10 / 10);
+	assert_true(moved > 0);
+	assert_true((data + moved) / data < 5);
+	/* And it all comes back. */
+	rig_stop(&f->rig);
+	rig_open_ok(&f->rig);
+	check_content(f);
+	check_space(f);
+	filler_done(f);
+	free(f);
+}
+
+static void test_full_store_refuses_writes_until_something_is_trimmed(void **state)
+{
+	struct filler *f = calloc(1, sizeof(*f));
+	uint32_t block;
+
+	filler_init(f, 32 * MIB, 60);
+	fill(f);
+	/* Go on until it is full; what was refused has left no trace. */
+	for (block = f->blocks;;) {
+		bool was_idle = f->busy == 0;
+		int rc = put(f, block, 1, BLOCK_DATA);
+		if (rc == 0) {
+			block++;
+			continue;
+		}
+		assert_int_equal(rc, -ENOSPC);
+		if (was_idle)
+			break;
+		rig_until(&f->rig, is_idle, f); /* what was put by for pages comes back */
+	}
+	f->blocks = block;
+	assert_true(store_credit(f->rig.store, 0) < 2 * BLOCK_SIZE);
+	check_content(f);
+	/* Overwriting needs room first, too; reading, zeroes and trims do not. */
+	for (uint32_t i = 0; i < 4096; i++)
+		assert_int_equal(put(f, (i * 977) % (f->blocks - 1) / 16 * 16, 1, BLOCK_ZERO), 0);
+	rig_until(&f->rig, is_idle, f);
+	for (uint32_t i = 0; i < f->blocks; i += 16)
+		assert_int_equal(put(f, i, 1, BLOCK_ABSENT), 0);
+	rig_until(&f->rig, is_idle, f);
+	assert_true(store_credit(f->rig.store, 0) >= f->blocks / 16 * BLOCK_SIZE / 2);
+	for (uint32_t i = 0; i < f->blocks / 40; i++)
+		assert_int_equal(put(f, i * 16, 1, BLOCK_DATA), 0);
+	check_content(f);
+	filler_done(f);
+	free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random_overwrites_at_85_percent_stay_right_and_cheap),
+		cmocka_unit_test(test_full_store_refuses_writes_until_something_is_trimmed),
+	};
+	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
+
+	if (getenv("SHEEPFOLD_TEST_LOG"))
+		logger.level = LOG_LEVEL_DEBUG;
+	log_set_current(&logger);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
