@@ -55,7 +55,7 @@ struct gateway_hub *gateway_hub_new(const struct gateway_hub_options *options);
 void gateway_hub_free(struct gateway_hub *hub); /* NULL is allowed */
 /* Opens that wait get -E_SHUTDOWN, as do all from now on. */
 void gateway_hub_stop(struct gateway_hub *hub);
-/* On each new map, before the loops' gateways get it. @session: ours; 0: not registered. */
+/* On each new map, after it was given or mailed to the loops' gateways. @session: ours; 0: not registered. */
 void gateway_hub_apply(struct gateway_hub *hub, struct cluster_map *map, uint64_t session);
 
 /* ---- one per loop ---- */

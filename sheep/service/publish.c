@@ -95,9 +95,10 @@ static void post(struct worker *worker, struct cluster_map *map,
 
 void node_publish(struct node *node, struct cluster_map *map, const struct cluster_result *result)
 {
-	gateway_hub_apply(node->hub, map, node->session);
 	for (unsigned i = 0; i < node->worker_count; i++)
 		post(&node->workers[i], map, result);
+	/* After the loops' mails: what the hub answers by this map reaches a loop that has it. */
+	gateway_hub_apply(node->hub, map, node->session);
 }
 
 void node_publish_stores(struct node *node)

@@ -12,6 +12,7 @@ A block's content is its number and the number of the write, repeated.
 Options by environment: BLOCKS (how many), DEPTH, FLUSH_EVERY, SEED, RATE (writes per
 second), COUNT (writes, then stop).
 """
+import errno
 import json
 import os
 import random
@@ -69,7 +70,9 @@ class Writer:
             if generation != self.generation:
                 return 1
             if error.value:
-                if error.value != 108:  # ESHUTDOWN: a clean stop, to be sent again elsewhere
+                # ENOTCONN is libnbd's word for a lost connection, ESHUTDOWN a sheep's for
+                # a clean stop: sent again elsewhere.
+                if error.value not in (errno.ENOTCONN, errno.ESHUTDOWN):
                     self.errors += 1
                 return 1
             self.longest = max(self.longest, time.monotonic() - started)
