@@ -1,0 +1,133 @@
+/*
+ * A herd: whole nodes in one simulated world, each with the real store, net, placement groups
+ * and gateway, over the simulated engine. What the daemon does around them is done here in small:
+ * registration, deaths, placement.
+ *
+ * Clients write sectors whose content names the write, and a model says what may be read: see
+ * herd_load.c.
+ */
+#ifndef TESTS_SIM_HERD_H
+#define TESTS_SIM_HERD_H
+
+#include "lib/net/net.h"
+#include "sheep/cluster/cluster.h"
+#include "sheep/gateway/gateway.h"
+#include "sheep/pg/pg.h"
+#include "sheep/store/store.h"
+#include "tests/sim/sim.h"
+#include "tests/sim/sim_engine.h"
+
+#define HERD_NODES_MAX 5u
+#define HERD_VOLUME    "disk"
+
+struct herd;
+
+struct herd_node {
+	struct herd *herd;
+	unsigned number; /* from 0 */
+	char name[16];
+	char address[LOOP_ADDRESS_MAX];
+	struct uuid uuid;
+	struct logger logger;
+	struct sim_host *host;
+	uint64_t incarnation;
+	bool is_up;
+	/* of this start; NULL when it is down */
+	struct loop *loop;
+	struct net *net;
+	struct net_listener *listener;
+	struct store *store;
+	struct pg_peers *peers;
+	struct pg_set *set;
+	struct gateway_hub *hub;
+	struct gateway *gateway;
+	struct engine *engine;
+	struct cluster_map *map;
+	struct cluster_proposer proposer;
+	uint64_t start, store_incarnation;
+	uint32_t id, store_id; /* 0: not registered yet */
+	uint64_t session;
+	struct loop_timer timer;
+	bool is_ready;
+	struct gateway_open open;
+	struct gateway_volume *volume;
+	struct loop *loops[1];
+	struct pg_set *sets[1];
+	/* deaths that the engine told, until they are applied */
+	struct {
+		struct uuid node;
+		uint64_t start;
+	} ended[32];
+	unsigned ended_count;
+};
+
+struct herd_options {
+	uint64_t seed;
+	unsigned nodes;
+	uint32_t copies, min_insync, pg_count;
+	uint64_t volume_bytes;
+	uint64_t store_bytes;
+};
+
+struct herd {
+	struct herd_options options;
+	struct sim_world *world;
+	struct sim_log *log;
+	struct uuid cluster;
+	unsigned node_count;
+	struct herd_node nodes[HERD_NODES_MAX];
+	struct herd_load *load;
+};
+
+/* Nodes up, formatted, one volume that every node has open, all PGs healthy. */
+struct herd *herd_new(const struct herd_options *options);
+void herd_free(struct herd *herd);
+
+void herd_start(struct herd *herd, unsigned node);
+/* kill -9. The others learn of it as @death says. */
+void herd_kill(struct herd *herd, unsigned node, enum sim_death death);
+
+/* All nodes that are up open the volume again. */
+void herd_reopen(struct herd *herd);
+/* Memory of a crashed start: it stays, since its loop is gone, and is no leak. */
+void herd_bury(void *memory);
+
+/* Fails the test, with the seed, when it does not become true within @ms of virtual time. */
+void herd_until(struct herd *herd, uint64_t ms, bool (*is_done)(struct herd *herd),
+		const char *what);
+void herd_run(struct herd *herd, uint64_t ms);
+bool herd_is_healthy(struct herd *herd);
+/* The newest map that any live node has. */
+struct cluster_map *herd_map(struct herd *herd);
+/* Propose by the first node that is up, and wait until something has been applied. */
+void herd_propose(struct herd *herd, struct cluster_command *command);
+/* Number of the node that leads this PG, or -1. */
+int herd_primary(struct herd *herd, uint32_t pg);
+/* Sum of a counter over the nodes that are up. */
+uint64_t herd_counter(struct herd *herd, size_t offset);
+#define HERD_COUNTER(herd, field) herd_counter(herd, offsetof(struct pg_counters, field))
+
+/* ---- the load ---- */
+
+struct herd_load;
+
+/* @clients: operations at a time, over all nodes. It runs while the world runs, until stopped. */
+void herd_load_start(struct herd *herd, unsigned clients);
+/* No new operations; waits for those in flight. */
+void herd_load_stop(struct herd *herd);
+/* Of a node that was killed: nobody will answer them. */
+void herd_load_node_died(struct herd *herd, unsigned node);
+uint64_t herd_load_done(struct herd *herd);
+/* One write and one read through a node, at once, waiting for the end; result of it. */
+int herd_write(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
+int herd_read(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
+int herd_clear(struct herd *herd, unsigned node, enum gateway_io_kind kind, uint64_t offset,
+	       uint32_t length);
+int herd_flush(struct herd *herd, unsigned node);
+/* Begin a write and do not wait; it is checked like the others. */
+void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
+void herd_load_free(struct herd *herd);
+/* Everything through every gateway, and all copies of each PG against each other. */
+void herd_check(struct herd *herd);
+
+#endif
