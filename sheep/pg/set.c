@@ -265,14 +265,14 @@ int pg_set_add_store(struct pg_set *set, struct store *store, uint32_t id, uint6
 	return 0;
 }
 
-static void end_session(struct pg_set *set, uint64_t session)
+static void end_session(struct pg_set *set, uint64_t session, unsigned loops)
 {
 	struct pg *pg, *next;
 
 	HASH_ITER(hh, set->pgs, pg, next) {
 		if (pg->store->is_failed || (!pg->has_data && pg->state == PG_IDLE))
 			continue;
-		for (unsigned loop = 0; loop < 1u << PEER_SESSION_LOOP_BITS; loop++)
+		for (unsigned loop = 0; loop < loops; loop++)
 			store_end_session(pg_store_of(pg), pg->id, peer_session_of(session, loop));
 	}
 }
@@ -286,7 +286,8 @@ static void end_sessions(struct pg_set *set, const struct cluster_map *old)
 	for (uint32_t id = 0; (node = cluster_node_next(old, id)); id = node->id) {
 		if (!node->session || cluster_node_by_session(set->map, node->session))
 			continue;
-		end_session(set, node->session);
+		end_session(set, node->session,
+			    min_of(max_of(node->loops, 1u), 1u << PEER_SESSION_LOOP_BITS));
 		any = true;
 	}
 	if (!any)
