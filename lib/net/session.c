@@ -61,6 +61,12 @@ void session_free_if_over(struct net_session *session)
 	net_listeners_resume(net);
 }
 
+/* Nodes come and go rarely; every command of an admin tool is a session. */
+static enum log_level life_level(const struct net_session *session)
+{
+	return uuid_is_null(&session->agreement.peer.node) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+}
+
 static void tell_closed(struct net_session *session, int error)
 {
 	if (!session->was_opened)
@@ -283,9 +289,9 @@ static void open_session(struct net_session *session)
 	if (session->state != SESSION_MOVING) /* `opened` has closed it */
 		return;
 	session_enter(session, SESSION_OPEN);
-	log_info("session %llu from %s: open: %s version %u, class %u",
-		 (unsigned long long)agreement->session, session->address, service->protocol->name,
-		 agreement->version, agreement->class);
+	log_write(life_level(session), "session %llu from %s: open: %s version %u, class %u",
+		  (unsigned long long)agreement->session, session->address, service->protocol->name,
+		  agreement->version, agreement->class);
 	send_hello_reply(session, service->protocol, agreement, 0);
 	net_stream_resume(&session->stream);
 }
