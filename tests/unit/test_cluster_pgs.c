@@ -644,6 +644,28 @@ static void test_j1_join_is_named_by_index_and_incarnation(void **state)
 	script_stop(&t.script);
 }
 
+/* The store gave up and began again in the same start and epoch: what was compared before is void. */
+static void test_j1_second_join_of_one_start_is_another_join(void **state)
+{
+	struct three t;
+	struct cluster_join old;
+	struct cluster_command *command;
+
+	(void)state;
+	start_three(&t, 3, 3);
+	assert_int_equal(shrink(&t, t.p, pg_of(&t)->epoch, 0, t.a), OK);
+	assert_int_equal(join(&t, t.a, t.a), OK);
+	old = *cluster_pg_join(pg_of(&t), t.a);
+	command = cluster_command_pg_leave_join(0, t.a, old.index);
+	assert_int_equal(script_run(&t.script, t.a, command), OK);
+	assert_int_equal(join(&t, t.a, t.a), OK);
+	assert_int_equal(cluster_pg_join(pg_of(&t), t.a)->incarnation, old.incarnation);
+	command = cluster_command_pg_expand(0, pg_of(&t)->epoch, &old, 0);
+	assert_int_equal(script_run(&t.script, t.p, command), PROTO_STATUS_NOT_FOUND);
+	assert_null(cluster_pg_seat(pg_of(&t), t.a));
+	script_stop(&t.script);
+}
+
 static void test_join_needs_a_place_and_a_primary(void **state)
 {
 	struct three t;
@@ -796,6 +818,7 @@ int main(void)
 		cmocka_unit_test(test_l3_death_of_the_old_primary_ends_the_wait),
 		cmocka_unit_test(test_force_is_for_what_does_not_serve),
 		cmocka_unit_test(test_j1_join_is_named_by_index_and_incarnation),
+		cmocka_unit_test(test_j1_second_join_of_one_start_is_another_join),
 		cmocka_unit_test(test_join_needs_a_place_and_a_primary),
 		cmocka_unit_test(test_expand_needs_epoch_and_primary),
 		cmocka_unit_test(test_leave_join_names_its_join),

@@ -233,27 +233,36 @@ static void test_weight_decides_the_share(void **state)
 	script_stop(&script);
 }
 
-static void test_a_new_node_takes_its_share_and_nothing_else_moves(void **state)
+static void add_one_node(uint32_t nodes, uint32_t stores)
 {
 	struct script script;
 	struct cluster_map *before;
 	struct spread spread;
-	uint32_t moved;
+	uint32_t moved, share = 0, fair = 256 * 3 / (nodes + 1);
 
-	(void)state;
 	script_start(&script);
-	script_format(&script, 5, 3, 256);
+	script.image_every = 0;
+	script_format(&script, nodes, 3, 256);
 	script.is_quick = true;
 	before = cluster_map_get(script.map);
-	(void)script_add_node(&script, "new", 1);
+	(void)script_add_node(&script, "new", stores);
+	for (uint32_t i = 0; i < stores; i++)
+		assert_int_equal(
+			script_run(&script, 1,
+				   cluster_command_store_weight(script_store(&script, nodes + 1, i),
+								1024 / stores)),
+			PROTO_STATUS_OK);
 	script_plan(&script, 0);
 	moved = moved_since(before, script.map);
 	spread = spread_of(&script);
-	print_message("sixth node: %u copies move, its share is %u; %u to %u, primaries %u to %u\n",
-		      moved, spread.copies[6], spread.least, spread.most, spread.least_leads,
-		      spread.most_leads);
-	assert_int_equal(moved, spread.copies[6]);
-	assert_in_range(spread.copies[6], 115, 128);
+	for (uint32_t i = 0; i < stores; i++)
+		share += spread.copies[script_store(&script, nodes + 1, i)];
+	print_message(
+		"node %u of %u stores: %u copies move, its share is %u of %u; primaries %u to "
+		"%u\n",
+		nodes + 1, stores, moved, share, fair, spread.least_leads, spread.most_leads);
+	assert_int_equal(moved, share);
+	assert_in_range(share, fair * 9 / 10, fair + 1);
 	cluster_map_put(before);
 	before = cluster_map_get(script.map);
 	script_recover(&script);
@@ -263,6 +272,13 @@ static void test_a_new_node_takes_its_share_and_nothing_else_moves(void **state)
 				 CLUSTER_HEALTHY);
 	cluster_map_put(before);
 	script_stop(&script);
+}
+
+static void test_a_new_node_takes_its_share_and_nothing_else_moves(void **state)
+{
+	(void)state;
+	for (uint32_t nodes = 3; nodes <= 12; nodes++)
+		add_one_node(nodes, 1 + nodes % 2);
 }
 
 static void test_a_node_that_is_down_keeps_its_place_until_it_is_out(void **state)
