@@ -84,10 +84,11 @@ static void do_something(struct script *script, unsigned i)
 static void test_maps_are_read_while_others_are_made(void **state)
 {
 	struct script script;
-	struct shared shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	struct shared shared = {.is_over = false};
 	pthread_t readers[READERS];
 
 	(void)state;
+	assert_int_equal(pthread_mutex_init(&shared.lock, NULL), 0);
 	script_start(&script);
 	script_format(&script, 3, 3, 16);
 	script.is_quick = true;
@@ -105,6 +106,7 @@ static void test_maps_are_read_while_others_are_made(void **state)
 		assert_int_equal(pthread_join(readers[i], &bad), 0);
 		assert_null(bad);
 	}
+	(void)pthread_mutex_destroy(&shared.lock);
 	cluster_map_put(shared.map);
 	script_stop(&script);
 }
