@@ -134,7 +134,7 @@ bool member_knows_end(const struct member *member, const struct member *other, u
 /* SHEEPFOLD_LONG=1: everything; else a tenth. */
 unsigned bed_scaled(unsigned count);
 
-#define BED_TIMEOUT_NS (60 * NS_PER_S)
+#define BED_TIMEOUT_NS (30 * NS_PER_S)
 
 #define BED_UNTIL(bed, condition)                                       \
 	do {                                                            \

@@ -8,127 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sheep/engine/local_priv.h"
-#include "tests/engine/bed.h"
-
-#define TURN_NS (NS_PER_MS / 10)
-
-struct world {
-	char dir[64];
-};
-
-static uint64_t now(struct bed *bed)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-static void turn(struct bed *bed)
-{
-	for (unsigned n = 0; n < BED_MEMBERS; n++) {
-		struct member *member = &bed->members[n];
-
-		if (member->loop && !member->is_stopped)
-			assert_int_equal(loop_turn(member->loop, now(bed) + TURN_NS), 0);
-	}
-}
-
-static int open_member(struct bed *bed, struct member *member, const struct engine_options *options,
-		       const struct engine_callbacks *callbacks, struct error *err)
-{
-	struct world *world = bed->world;
-	char spec[96];
-
-	if (!member->loop)
-		assert_int_equal(
-			loop_new(&(struct loop_options){.name = "member"}, &member->loop, err), 0);
-	(void)snprintf(spec, sizeof(spec), "local:%s", world->dir);
-	return engine_open(spec, member->loop, options, callbacks, member, &member->engine, err);
-}
-
-/* As near to a crash as a member in our own process can come: the lock goes without a word. */
-static void crash(struct bed *bed, struct member *member)
-{
-	struct engine *engine = member->engine;
-
-	member->is_stopped = false;
-	local_members_drop(container_of_type(engine, struct local, engine));
-	member->engine = NULL;
-	member->is_leaving = true;
-	engine_leave(engine);
-	BED_UNTIL(bed, member->has_left);
-	engine_free(engine);
-}
-
-static void remove_all(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *entry;
-	char name[512];
-
-	while (dir && (entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		(void)snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
-		if (unlink(name) < 0)
-			remove_all(name);
-	}
-	if (dir)
-		(void)closedir(dir);
-	(void)rmdir(path);
-}
-
-int bed_setup(void **state)
-{
-	struct bed *bed = bed_new();
-	struct world *world = calloc(1, sizeof(*world));
-
-	bed->world = world;
-	bed->is_exact = true;
-	bed->turn = turn;
-	bed->now = now;
-	bed->open = open_member;
-	bed->crash = crash;
-	(void)snprintf(world->dir, sizeof(world->dir), "test_engine_local.------");
-	memset(strchr(world->dir, '-'), 'X', 6);
-	assert_non_null(mkdtemp(world->dir));
-	*state = bed;
-	return 0;
-}
-
-int bed_teardown(void **state)
-{
-	struct bed *bed = *state;
-	struct world *world = bed->world;
-
-	bed_stop_all(bed);
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		loop_free(bed->members[n].loop);
-	remove_all(world->dir);
-	free(world);
-	bed_free(bed);
-	return 0;
-}
+#include "tests/engine/local_bed.h"
 
 /* ---- what only files can suffer ---- */
-
-static struct local *local_of(struct bed *bed, unsigned number)
-{
-	return container_of_type(bed->members[number].engine, struct local, engine);
-}
-
-static void crash_all(struct bed *bed)
-{
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		bed->members[n].is_stopped = true; /* nobody goes on while another ends */
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		if (bed->members[n].engine)
-			crash(bed, &bed->members[n]);
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		bed->members[n].is_stopped = false;
-}
 
 static uint64_t size_of(const char *path)
 {
@@ -210,20 +92,20 @@ static void test_spoilt_tails_change_no_decision(void **state)
 				synced = reader->offset;
 			(void)snprintf(path, sizeof(path), "%s", reader->path);
 		}
-		crash_all(bed);
+		local_bed_crash_all(bed);
 		if (strstr(path, "/file.")) /* else it was opening an image */
 			spoil_tail(&random, path, synced);
 		bed_start_all(bed, 3);
 	}
 	BED_UNTIL(bed, bed_is_settled(bed));
-	crash_all(bed);
+	local_bed_crash_all(bed);
 	bed_start_all(bed, 4); /* and whoever reads it all later decides the same */
 	BED_UNTIL(bed, bed_is_settled(bed));
 }
 
 static void find_file(struct bed *bed, const char *prefix, bool last, char *out, size_t size)
 {
-	struct world *world = bed->world;
+	struct local_world *world = bed->world;
 	DIR *dir = opendir(world->dir);
 	struct dirent *entry;
 
@@ -251,7 +133,7 @@ static void fill_with_images(struct bed *bed)
 	BED_UNTIL(bed, bed->members[0].snapshots + bed->members[1].snapshots >= 2 &&
 			       local_of(bed, 0)->compactor.step == COMPACT_IDLE &&
 			       local_of(bed, 1)->compactor.step == COMPACT_IDLE);
-	crash_all(bed);
+	local_bed_crash_all(bed);
 }
 
 static void test_damaged_image_is_replaced_by_an_older_one(void **state)
@@ -285,7 +167,7 @@ static void test_missing_file_is_named(void **state)
 static void test_foreign_directory_is_refused(void **state)
 {
 	struct bed *bed = *state;
-	struct world *world = bed->world;
+	struct local_world *world = bed->world;
 	struct error err = {0};
 	char path[128];
 
@@ -306,7 +188,7 @@ static void test_foreign_directory_is_refused(void **state)
 static void test_root_of_another_kind_or_version_is_refused(void **state)
 {
 	struct bed *bed = *state;
-	struct world *world = bed->world;
+	struct local_world *world = bed->world;
 	struct error err = {0};
 	struct local_root root;
 	char path[128];
@@ -331,11 +213,11 @@ static void test_root_of_another_kind_or_version_is_refused(void **state)
 static void test_directory_removed_under_us_fails_the_engine(void **state)
 {
 	struct bed *bed = *state;
-	struct world *world = bed->world;
+	struct local_world *world = bed->world;
 	uint64_t command = 0;
 
 	bed_start_all(bed, 2);
-	remove_all(world->dir);
+	local_bed_remove(world->dir);
 	BED_UNTIL(bed, bed->members[0].has_failed && bed->members[1].has_failed);
 	assert_non_null(strstr(bed->members[0].failure.text, "removed"));
 	assert_int_equal(engine_propose(bed->members[0].engine, &command, sizeof(command)),
@@ -346,7 +228,7 @@ static void test_directory_removed_under_us_fails_the_engine(void **state)
 static void test_garbage_among_the_members_is_ignored(void **state)
 {
 	struct bed *bed = *state;
-	struct world *world = bed->world;
+	struct local_world *world = bed->world;
 	char path[128], text[UUID_TEXT_SIZE];
 
 	bed_start_all(bed, 2);
