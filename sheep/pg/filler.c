@@ -187,6 +187,8 @@ static void relax(struct pg_filler *filler)
 static void begin_again(struct pg_filler *filler, uint64_t pause_ns, const char *why)
 {
 	filler->start = ++filler->pg->set->starts;
+	if (filler->state != FILL_RESTING)
+		fill_enter(filler, FILL_RESTING, why);
 	items_free(filler);
 	drop_list(filler);
 	filler->is_asked = false;
@@ -196,8 +198,6 @@ static void begin_again(struct pg_filler *filler, uint64_t pause_ns, const char 
 	filler->is_end = false;
 	filler->expand_ns = 0;
 	filler->rest_ns = loop_now(filler->pg->set->loop) + pause_ns;
-	if (filler->state != FILL_RESTING)
-		fill_enter(filler, FILL_RESTING, why);
 	if (!is_heal(filler)) {
 		pg_member_forget(filler->member);
 		relax(filler);

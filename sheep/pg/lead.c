@@ -399,6 +399,8 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 		more |= pg_lead_members(lead) < 0;
 	if (lead->pg->state == PG_COLLECTING)
 		pg_collect_tick(lead, now);
+	if (lead->pg->state == PG_COLLECTING || lead->pg->state == PG_FENCED)
+		pg_fence_tick(lead, now);
 	for (uint32_t i = 0; i < lead->member_count; i++)
 		more |= tick_member(lead->members[i], now, stalled);
 	more |= tick_refused(lead, now);

@@ -295,7 +295,7 @@ struct pg_lead {
 	bool has_own_tail;   /* in the plan */
 	bool has_settled;    /* pg_settle_start() has run */
 	uint64_t fence_ns;   /* serve from then on; 0: no fence */
-	uint64_t fence_index;
+	uint64_t fence_index, fence_ask_ns;
 	bool is_fence_asked, is_fence_confirmed;
 	/* objects of ours that are missing */
 	struct cds_list_head heals;
@@ -460,6 +460,7 @@ int pg_settle_start(struct pg_lead *lead);
 void pg_settle_run(struct pg_lead *lead);
 void pg_settle_end(struct pg_lead *lead);
 void pg_fence_ask(struct pg_lead *lead);
+void pg_fence_tick(struct pg_lead *lead, uint64_t now);
 /* The requests executed here, to a member, in the order of the entries. 0 or -ENOMEM. */
 int pg_requests_send(struct pg_member *member, uint64_t n);
 

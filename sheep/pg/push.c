@@ -87,31 +87,35 @@ void pg_recovery_charge(struct pg_set *set, uint64_t bytes)
 
 static void push_free(struct pg_push *push)
 {
-	struct pg_set *set = push->set;
-
-	cds_list_del(&push->link);
-	set->pushes--;
 	for (uint32_t i = 0; i < PUSH_RUNS; i++)
 		buffer_put(push->reads[i].read.data.buffer);
 	free(push);
 }
 
+static void leave(struct pg_push *push)
+{
+	cds_list_del(&push->link);
+	push->set->pushes--;
+}
+
+/*
+ * The filler hears of it before the lock is given back: a write that waits for the lock must find that
+ * the member wants it.
+ */
 static void push_end(struct pg_push *push, int result)
 {
-	struct pg_filler *filler = push->filler;
-	struct object_key key = push->key;
-	uint32_t blocks = push->blocks;
-
 	assert(push->pending == 0);
+	leave(push);
+	if (push->filler)
+		pg_filler_pushed(push->filler, &push->key, result, push->blocks);
 	pg_lock_release(&push->set->locks, &push->lock);
 	push_free(push);
-	if (filler)
-		pg_filler_pushed(filler, &key, result, blocks);
 }
 
 void pg_push_cancel(struct pg_push *push)
 {
 	push->filler = NULL;
+	leave(push);
 	pg_lock_release(&push->set->locks, &push->lock);
 	if (push->pending == 0)
 		push_free(push);

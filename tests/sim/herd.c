@@ -14,6 +14,8 @@
 
 #define TICK_NS (50 * NS_PER_MS)
 
+struct pg_counters herd_totals;
+
 /* ---- logging ---- */
 
 static void sink(struct logger *logger, enum log_level level, const char *line)
@@ -22,6 +24,10 @@ static void sink(struct logger *logger, enum log_level level, const char *line)
 
 	if (!getenv("TEST_LOG"))
 		return;
+	if (!node) { /* outside of any loop */
+		log_sink_text(logger, level, line);
+		return;
+	}
 	(void)fprintf(stderr, "%10.6f %s %s: %s\n",
 		      (double)sim_now(node->herd->world) / (double)NS_PER_S, node->name,
 		      log_level_name(level), line);
@@ -404,12 +410,22 @@ void herd_bury(void *memory)
 	graves[count++] = memory;
 }
 
+static void add_counters(struct pg_counters *to, const struct pg_counters *from)
+{
+	for (uint32_t i = 0; i < pg_counter_count; i++) {
+		uint32_t at = pg_counter_table[i].offset;
+		*(uint64_t *)(void *)((char *)to + at) +=
+			*(const uint64_t *)(const void *)((const char *)from + at);
+	}
+}
+
 void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
 {
 	struct herd_node *node = &herd->nodes[number];
 
 	assert_true(node->is_up);
 	node->is_up = false;
+	add_counters(&herd->past, pg_set_counters(node->set));
 	herd_load_node_died(herd, number);
 	sim_engine_crash(node->engine, death);
 	sim_host_crash(node->host);
@@ -472,7 +488,7 @@ int herd_primary(struct herd *herd, uint32_t pg)
 
 uint64_t herd_counter(struct herd *herd, size_t offset)
 {
-	uint64_t sum = 0;
+	uint64_t sum = *(const uint64_t *)(const void *)((const char *)&herd->past + offset);
 
 	for (unsigned i = 0; i < herd->node_count; i++)
 		if (herd->nodes[i].is_up)
@@ -604,6 +620,7 @@ static void node_init(struct herd *herd, unsigned number)
 
 struct herd *herd_new(const struct herd_options *options)
 {
+	static struct logger outside = {.level = LOG_LEVEL_DEBUG, .sink = sink};
 	struct herd *herd = calloc(1, sizeof(*herd));
 	const struct sim_log_options log = {
 		.seed = options->seed,
@@ -615,6 +632,7 @@ struct herd *herd_new(const struct herd_options *options)
 		.compact_entries = 200,
 	};
 
+	(void)log_set_current(&outside);
 	herd->options = *options;
 	if (!herd->options.store_bytes)
 		herd->options.store_bytes = 128 * MIB;
@@ -658,6 +676,7 @@ void herd_free(struct herd *herd)
 	for (unsigned i = 0; i < herd->node_count; i++)
 		if (herd->nodes[i].is_up)
 			herd_kill(herd, i, SIM_DEATH_SILENT);
+	add_counters(&herd_totals, &herd->past);
 	herd_load_free(herd);
 	sim_log_free(herd->log);
 	sim_world_free(herd->world);

@@ -77,7 +77,11 @@ struct herd {
 	unsigned node_count;
 	struct herd_node nodes[HERD_NODES_MAX];
 	struct herd_load *load;
+	struct pg_counters past; /* of starts that are over */
 };
+
+/* Of all herds that were freed. */
+extern struct pg_counters herd_totals;
 
 /* Nodes up, formatted, one volume that every node has open, all PGs healthy. */
 struct herd *herd_new(const struct herd_options *options);
@@ -103,7 +107,7 @@ struct cluster_map *herd_map(struct herd *herd);
 void herd_propose(struct herd *herd, struct cluster_command *command);
 /* Number of the node that leads this PG, or -1. */
 int herd_primary(struct herd *herd, uint32_t pg);
-/* Sum of a counter over the nodes that are up. */
+/* Sum of a counter over all nodes, starts that are over included. */
 uint64_t herd_counter(struct herd *herd, size_t offset);
 #define HERD_COUNTER(herd, field) herd_counter(herd, offsetof(struct pg_counters, field))
 
