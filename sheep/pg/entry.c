@@ -5,10 +5,9 @@
  * turn. It is committed when our store and every member that must have it have all entries up to
  * it: so positions are compared, not entries, and commits come in order.
  *
- * A member's stream is one link, in order. When a message comes back without an answer (a reset, a
- * map that is behind, a damaged payload), nothing is sent until all that are out there have come
- * back; then what is not acknowledged goes again, in order, under the epoch of then. What the
- * member has it acknowledges again.
+ * A member's stream is one link, in order. What comes back without an answer (a reset, a map that
+ * is behind, a damaged payload) goes again, in order, maybe after a pause, under the epoch of then.
+ * What comes too early there waits for it; what the member has it acknowledges again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -393,6 +392,8 @@ static void on_append_reply(struct net_call *net_call, int result)
 	}
 	member->out--;
 	if (result == 0) {
+		if (member->refused == -ETIMEDOUT && !is_missing)
+			member->refused = 0; /* it is back before the log has decided */
 		member->credit = from_le64(reply->credit);
 		member->retries = 0;
 		member->progress_ns = loop_now(set->loop);
@@ -406,13 +407,14 @@ static void on_append_reply(struct net_call *net_call, int result)
 	pg_set_release(set);
 }
 
+/* What is out there may wait for what came back: so nobody waits for it. */
 void pg_member_resend(struct pg_member *member, uint64_t now)
 {
 	struct pg_set *set = member->lead->pg->set;
 	struct pg_call *call, *next;
 
 	pg_set_active(member->lead->pg);
-	if (member->out > 0 || now < member->retry_ns || member->refused)
+	if (now < member->retry_ns || (member->refused && member->refused != -ETIMEDOUT))
 		return;
 	member->is_broken = false;
 	if (member->owes_requests) {
@@ -421,6 +423,8 @@ void pg_member_resend(struct pg_member *member, uint64_t now)
 		return;
 	}
 	cds_list_for_each_entry_safe(call, next, &member->calls, link) {
+		if (call->is_out)
+			continue;
 		set->counters.appends_resent++;
 		send_call(member, call);
 		if (member->is_broken)

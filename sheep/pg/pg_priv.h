@@ -208,7 +208,7 @@ struct pg_member {
 	struct cds_list_head calls; /* APPENDs that it has not acknowledged, by n */
 	uint32_t call_count;
 	uint32_t out;	   /* of them, those that are with the link */
-	bool is_broken;	   /* one came back without an answer: nothing is sent until all are */
+	bool is_broken;	   /* some came back without an answer: nothing new is sent before them */
 	uint64_t retry_ns; /* then from when on it is tried again */
 	uint32_t retries;
 	uint64_t progress_ns; /* when it last acknowledged something, or had nothing to */

@@ -15,7 +15,7 @@
 
 #include "lib/base/size.h"
 
-static uint64_t first_seed = 1, seed_count = 60;
+static uint64_t first_seed = 1, seed_count = 40;
 
 static uint64_t below(struct herd *herd, uint64_t bound)
 {
