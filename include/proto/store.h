@@ -109,7 +109,9 @@ enum disk_change_flags {
 	DISK_CHANGE_DELETE = 1u << 2,
 	DISK_CHANGE_REPLACE = 1u << 3,
 	DISK_CHANGE_UNSEQUENCED = 1u << 4,
-	DISK_CHANGE_KNOWN = 0x1fu,
+	DISK_CHANGE_MARK = 1u << 5,  /* the store's own note of damage; goes with SET_MISSING */
+	DISK_CHANGE_WHOLE = 1u << 6, /* with CLEAR_MISSING: who pushed knew of all marks before it */
+	DISK_CHANGE_KNOWN = 0x7fu,
 };
 
 /* Followed by disk_run[run_count], then le32 crc[data_blocks], padded to 8. */
@@ -330,7 +332,7 @@ WIRE_SIZE(struct disk_record_request, 48);
  * the checkpoint began follows its slot as a whole record (disk_page).
  */
 struct disk_record_object {
-	struct disk_entry entry; /* flags: 1 when the object is missing */
+	struct disk_entry entry; /* flags: 1: missing, 2: damaged, 4: marked (docs) */
 	le32 pg;
 	le32 index;
 	le64 layer;

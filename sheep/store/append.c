@@ -17,27 +17,29 @@ struct newest {
 	uint64_t family;
 	bool exists;
 	bool is_missing;
+	bool is_damaged; /* in a way that a pusher may not know of */
 };
 
 static struct newest newest_of(struct shard *shard, uint32_t pg_id, const struct object_key *key)
 {
 	const struct flight *f = overlay_find(&shard->overlay, pg_id, key);
+	struct pg *pg = shard_pg(shard, pg_id);
+	const struct object *object = pg ? table_find(&pg->table, key, NULL) : NULL;
+	bool is_damaged = object && object->flags & (OBJECT_DAMAGED | OBJECT_MARKED);
 
 	if (f)
 		return (struct newest){.version = f->exists ? f->version : (struct version){0},
 				       .family = f->family,
 				       .exists = f->exists,
-				       .is_missing = f->is_missing};
-
-	struct pg *pg = shard_pg(shard, pg_id);
-	const struct object *object = pg ? table_find(&pg->table, key, NULL) : NULL;
-
+				       .is_missing = f->is_missing,
+				       .is_damaged = is_damaged || f->is_marked};
 	if (!object)
 		return (struct newest){0};
 	return (struct newest){.version = object->version,
 			       .family = object->family,
 			       .exists = true,
-			       .is_missing = object->flags & OBJECT_MISSING};
+			       .is_missing = object->flags & OBJECT_MISSING,
+			       .is_damaged = is_damaged};
 }
 
 /* Counts the data blocks; -EINVAL for anything that no caller may ask. */
@@ -235,6 +237,7 @@ static void fly(struct flight *f, const struct store_append *a, const struct new
 	bool moves = !(a->flags & STORE_UNSEQUENCED) || (a->flags & STORE_CLEAR_MISSING);
 
 	f->family = a->family;
+	f->is_marked |= (a->flags & STORE_MARK) != 0;
 	if (a->flags & STORE_DELETE) {
 		f->exists = false;
 		f->is_missing = false;
@@ -242,9 +245,10 @@ static void fly(struct flight *f, const struct store_append *a, const struct new
 	}
 	f->version = moves ? a->version : now->version;
 	f->exists = true;
-	f->is_missing = a->flags & STORE_SET_MISSING	 ? true
-			: a->flags & STORE_CLEAR_MISSING ? false
-							 : now->is_missing;
+	f->is_missing = a->flags & STORE_SET_MISSING ? true
+			: a->flags & STORE_CLEAR_MISSING
+				? now->is_damaged && !(a->flags & STORE_REPLACE)
+				: now->is_missing;
 }
 
 /* ---- the entry points ---- */
@@ -308,6 +312,9 @@ int store_append(struct store *store, struct store_append *a)
 		shard_fail(shard, rc, "queue an entry");
 		return -E_STORE_FAILED;
 	}
+	a->flags &= ~STORE_WHOLE;
+	if (a->flags & STORE_CLEAR_MISSING && !now.is_damaged)
+		a->flags |= STORE_WHOLE;
 	fly(f, a, &now);
 	fill_crcs(a, batch_put_change(&batch->writer, a, batch->payload_blocks, blocks));
 	batch->payload_blocks += blocks;

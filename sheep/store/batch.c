@@ -50,7 +50,9 @@ static unsigned change_flags(uint32_t flags)
 	       (flags & STORE_CLEAR_MISSING ? DISK_CHANGE_CLEAR_MISSING : 0u) |
 	       (flags & STORE_DELETE ? DISK_CHANGE_DELETE : 0u) |
 	       (flags & STORE_REPLACE ? DISK_CHANGE_REPLACE : 0u) |
-	       (flags & STORE_UNSEQUENCED ? DISK_CHANGE_UNSEQUENCED : 0u);
+	       (flags & STORE_UNSEQUENCED ? DISK_CHANGE_UNSEQUENCED : 0u) |
+	       (flags & STORE_MARK ? DISK_CHANGE_MARK : 0u) |
+	       (flags & STORE_WHOLE ? DISK_CHANGE_WHOLE : 0u);
 }
 
 le32 *batch_put_change(struct batch_writer *writer, const struct store_append *append,

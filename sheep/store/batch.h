@@ -10,6 +10,10 @@
 #include "include/proto/store.h"
 #include "sheep/store/store.h"
 
+/* Flags of an append that only the store itself sets, beside enum store_entry_flags. */
+#define STORE_MARK  (1u << 30) /* its note of damage */
+#define STORE_WHOLE (1u << 31) /* CLEAR_MISSING by a pusher who knows of all marks */
+
 struct batch_writer {
 	uint8_t *data; /* borrowed, BUFFER_ALIGN aligned, max bytes */
 	uint32_t used;

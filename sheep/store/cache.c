@@ -307,7 +307,9 @@ static void page_lost(struct shard *shard, struct page *page)
 		  page->key.index, page->number);
 	memset(page->places, 0, sizeof(page->places));
 	shard->counters.checksum_errors++;
-	shard_corrupt(shard, page->pg, &page->key);
+	/* What the page said is not served as a hole, nor does a push that does not know make it good. */
+	shard_corrupt(shard, page->pg, &page->key, 0, 0);
+	index_damage(shard, page->pg, &page->key);
 }
 
 static void load_finish(struct shard *shard, struct page *page, const uint8_t *block, int result)

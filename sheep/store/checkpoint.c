@@ -255,6 +255,9 @@ static void put_pg(struct checkpoint *c, const struct pg *pg)
 	const struct pg_record *record = &pg->record;
 	struct version commit = record->commit;
 
+	if (record_is_empty(record))
+		return;
+
 	if (version_compare(commit, record->last_applied) > 0)
 		commit = record->last_applied;
 
@@ -331,8 +334,7 @@ static void save_chunk(struct table_saver *saver, struct table *table, struct ta
 		uint32_t slot_count;
 		uint32_t size = object_record_size(object, &slot_count);
 		struct disk_record_object r = {
-			.entry =
-				record_of(DISK_RECORD_OBJECT, object->flags & OBJECT_MISSING, size),
+			.entry = record_of(DISK_RECORD_OBJECT, object->flags & OBJECT_FLAGS, size),
 			.pg = to_le32(table->pg),
 			.index = to_le32(object->index),
 			.layer = to_le64(object->layer),

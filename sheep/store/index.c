@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "lib/base/bitmap.h"
 #include "lib/base/log.h"
 #include "sheep/store/store_priv.h"
 
@@ -191,6 +192,23 @@ static int apply_runs(struct target *t, const struct batch_entry *e, uint32_t pa
 	return 0;
 }
 
+static void apply_flags(struct target *t, const struct batch_entry *e)
+{
+	struct object *object = t->object;
+	const uint8_t damage = OBJECT_DAMAGED | OBJECT_MARKED;
+
+	if (e->flags & DISK_CHANGE_REPLACE)
+		object->flags &= (uint8_t)~damage;
+	if (e->flags & DISK_CHANGE_WHOLE)
+		object->flags &= (uint8_t)~OBJECT_MARKED;
+	if (e->flags & DISK_CHANGE_MARK)
+		object->flags |= OBJECT_MARKED;
+	if (e->flags & DISK_CHANGE_SET_MISSING)
+		set_missing(t, true);
+	else if (e->flags & DISK_CHANGE_CLEAR_MISSING && !(object->flags & damage))
+		set_missing(t, false);
+}
+
 /* An object that the entry is about: found, or made when the entry makes it. */
 static int find_target(struct shard *shard, const struct batch_entry *e, bool is_wanted,
 		       struct target *out)
@@ -236,10 +254,7 @@ static int apply_change(struct shard *shard, const struct batch_entry *e, uint32
 		rc = apply_runs(&t, e, payload_place);
 		if (!(e->flags & DISK_CHANGE_UNSEQUENCED) || (e->flags & DISK_CHANGE_CLEAR_MISSING))
 			t.object->version = e->version;
-		if (e->flags & DISK_CHANGE_SET_MISSING)
-			set_missing(&t, true);
-		else if (e->flags & DISK_CHANGE_CLEAR_MISSING)
-			set_missing(&t, false);
+		apply_flags(&t, e);
 	}
 	if (!(e->flags & DISK_CHANGE_UNSEQUENCED) && t.pg)
 		t.pg->record.last_applied = e->version;
@@ -306,22 +321,45 @@ int index_apply(struct shard *shard, const struct batch_entry *e, uint32_t paylo
 	return 0;
 }
 
-int index_apply_broken(struct shard *shard, const struct batch_entry *e, uint32_t payload_place)
+void index_damage(struct shard *shard, uint32_t pg, const struct object_key *key)
 {
-	struct batch_entry bare = *e;
+	struct batch_entry e = {.pg = pg, .key = *key};
+	struct target t;
+
+	(void)find_target(shard, &e, false, &t);
+	if (!t.object)
+		return;
+	set_missing(&t, true);
+	t.object->flags |= OBJECT_DAMAGED;
+}
+
+/*
+ * Good blocks are taken as always, bad ones become absent: so the pages come to the same places as the
+ * first time but for these, and whoever compares sums sees that they are not there.
+ */
+int index_apply_broken(struct shard *shard, const struct batch_entry *e, uint32_t payload_place,
+		       const uint64_t *bad)
+{
+	struct batch_entry change = *e;
+	struct target t;
+	int rc;
 
 	/* A copy or a page whose record is bad leaves the block where it was: that is still there,
 	 * since no segment is reused before a checkpoint that knows. */
 	if (e->kind != DISK_CHANGE)
 		return 0;
-	bare.run_count = 0;
-	bare.data_blocks = 0;
-	bare.flags &= (uint32_t) ~(DISK_CHANGE_REPLACE | DISK_CHANGE_CLEAR_MISSING);
-	bare.flags |= DISK_CHANGE_SET_MISSING;
-
-	int rc = apply_change(shard, &bare, payload_place, NULL);
-
-	if (rc == 0)
-		shard_corrupt(shard, e->pg, &e->key);
-	return rc;
+	change.flags &= (uint32_t)~DISK_CHANGE_CLEAR_MISSING;
+	change.flags |= DISK_CHANGE_SET_MISSING;
+	rc = apply_change(shard, &change, payload_place, NULL);
+	if (rc < 0)
+		return rc;
+	(void)find_target(shard, e, false, &t);
+	for (uint32_t i = 0, used = 0; t.object && i < e->run_count; i++) {
+		uint32_t block = from_le16(e->runs[i].block), count = from_le16(e->runs[i].count);
+		for (uint32_t j = 0; e->runs[i].state == BLOCK_DATA && j < count; j++)
+			if (bitmap_test(bad, used++))
+				(void)set_run(&t, block + j, 1, BLOCK_ABSENT, 0, NULL);
+	}
+	index_damage(shard, e->pg, &e->key);
+	return 0;
 }

@@ -144,21 +144,22 @@ static void finish_later(struct work *work, int result)
 
 /* ---- reading ---- */
 
-static void work_is_bad(struct work *work, uint32_t i)
+static void work_is_bad(struct work *work, uint32_t i, uint32_t count)
 {
 	struct object_key key = {.layer = work->read->layers[work->blocks[i].layer],
 				 .index = work->read->index};
 
 	work->shard->counters.checksum_errors++;
-	if (work->result < 0)
-		return;
-	work->result = -E_CHECKSUM;
-	work->bad_block = work->read->block + i;
-	work->bad_layer = key.layer;
-	log_error("store '%s': shard %u: pg %u object %llx.%x: block %u at %x is damaged",
+	if (work->result == 0) {
+		work->result = -E_CHECKSUM;
+		work->bad_block = work->read->block + i;
+		work->bad_layer = key.layer;
+	}
+	log_error("store '%s': shard %u: pg %u object %llx.%x: %u blocks from %u at %x are damaged",
 		  work->shard->store->path, work->shard->number, work->read->pg,
-		  (unsigned long long)key.layer, key.index, work->bad_block, work->blocks[i].place);
-	shard_corrupt(work->shard, work->read->pg, &key);
+		  (unsigned long long)key.layer, key.index, count, work->read->block + i,
+		  work->blocks[i].place);
+	shard_corrupt(work->shard, work->read->pg, &key, work->read->block + i, count);
 }
 
 static void check_blocks(struct work *work, const struct read_io *rio, int result)
@@ -166,15 +167,15 @@ static void check_blocks(struct work *work, const struct read_io *rio, int resul
 	struct store_read *read = work->read;
 
 	if (result < 0) {
-		work_is_bad(work, rio->first);
+		work_is_bad(work, rio->first, rio->count);
 		return;
 	}
 	for (uint32_t i = rio->first; i < rio->first + rio->count; i++) {
 		uint32_t crc = crc32c(work->buffer->data + i * BLOCK_SIZE, BLOCK_SIZE);
 		uint32_t seed = block_seed(read->family, read->index, read->block + i);
 		if ((crc ^ seed) != work->blocks[i].crc) {
-			work_is_bad(work, i);
-			return;
+			work_is_bad(work, i, 1);
+			continue;
 		}
 		if (read->crcs)
 			read->crcs[i] = crc;
@@ -378,6 +379,15 @@ static int resolve_sums(struct work *work)
 	for (uint32_t i = 0; i < OBJECT_BLOCKS; i++)
 		if (sums->states[i] != BLOCK_DATA)
 			sums->crcs[i] = ZERO_CRC;
+	/* Who pushes from here on knows what is not there. */
+	const struct flight *f = overlay_find(&work->shard->overlay, sums->pg, &sums->key);
+
+	if (object && object->flags & (OBJECT_DAMAGED | OBJECT_MARKED) && (!f || f->is_missing)) {
+		struct table_chunk *chunk;
+		object = table_find(&pg->table, &sums->key, &chunk);
+		table_touch(&pg->table, chunk);
+		object->flags &= (uint8_t) ~(OBJECT_DAMAGED | OBJECT_MARKED);
+	}
 	return 0;
 }
 

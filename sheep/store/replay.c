@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/bitmap.h"
 #include "lib/base/crc32c.h"
 #include "lib/base/log.h"
 #include "sheep/store/checkpoint.h"
@@ -239,12 +240,16 @@ static int apply_record(struct shard *shard, const struct batch_entry *e)
 
 /* ---- batches ---- */
 
-static bool payload_is_good(const struct found *f, const struct batch_entry *e)
+/* How many data blocks of the entry (or its page record) are damaged; @bad gets a bit for each. */
+static uint32_t find_damage(const struct found *f, const struct batch_entry *e, uint64_t *bad)
 {
+	uint32_t count = 0;
+
+	memset(bad, 0, BITMAP_WORDS(OBJECT_BLOCKS) * sizeof(*bad));
 	if (e->kind == DISK_PAGE) {
 		const uint8_t *record =
 			f->payload + (uint64_t)e->payload * DISK_BLOCK + e->offset16 * 16;
-		return page_record_is_good(record, e->length16 * 16);
+		return !page_record_is_good(record, e->length16 * 16);
 	}
 	for (uint32_t i = 0, run = 0, block = 0; i < e->data_blocks; i++) {
 		/* Which block of the object it is: of a move they follow each other, else the runs say. */
@@ -259,23 +264,26 @@ static bool payload_is_good(const struct found *f, const struct batch_entry *e)
 		}
 		uint32_t crc =
 			crc32c(f->payload + (uint64_t)(e->payload + i) * DISK_BLOCK, DISK_BLOCK);
-		if ((crc ^ block_seed(e->family, e->key.index, number)) != from_le32(e->crcs[i]))
-			return false;
+		if ((crc ^ block_seed(e->family, e->key.index, number)) != from_le32(e->crcs[i])) {
+			bitmap_set(bad, i);
+			count++;
+		}
 	}
-	return true;
+	return count;
 }
 
 /* 1: every entry decodes and every payload matches; 0: payload is damaged; -E_CORRUPT: nonsense. */
 static int check_batch(struct replay *r, const struct found *f)
 {
 	struct batch_entry e;
+	uint64_t bad[BITMAP_WORDS(OBJECT_BLOCKS)];
 	uint32_t offset = 0, count = 0;
 	bool is_good = true;
 	int rc;
 
 	while ((rc = batch_next(f->descriptor, f->header.descriptor_bytes, f->payload_blocks,
 				shard_places(r->shard), &offset, &e)) > 0) {
-		is_good = is_good && payload_is_good(f, &e);
+		is_good = is_good && find_damage(f, &e, bad) == 0;
 		count++;
 	}
 	if (rc < 0 || count != f->header.entry_count)
@@ -288,6 +296,7 @@ static int apply_batch(struct replay *r, const struct found *f)
 	struct shard *shard = r->shard;
 	uint32_t payload_place = f->header.segment * shard->segment_blocks + f->header.block +
 				 batch_descriptor_blocks(f->header.descriptor_bytes);
+	uint64_t bad[BITMAP_WORDS(OBJECT_BLOCKS)];
 	struct batch_entry e;
 	uint32_t offset = 0;
 	int rc;
@@ -296,8 +305,9 @@ static int apply_batch(struct replay *r, const struct found *f)
 				shard_places(shard), &offset, &e)) > 0) {
 		rc = apply_record(shard, &e);
 		if (rc == 0)
-			rc = payload_is_good(f, &e) ? index_apply(shard, &e, payload_place, NULL)
-						    : index_apply_broken(shard, &e, payload_place);
+			rc = find_damage(f, &e, bad) == 0
+				     ? index_apply(shard, &e, payload_place, NULL)
+				     : index_apply_broken(shard, &e, payload_place, bad);
 		if (rc < 0)
 			return rc;
 	}
@@ -424,6 +434,7 @@ int replay_run(struct shard *shard, struct error *err)
 	if (rc < 0)
 		return rc;
 	take_position(shard, &r);
+	shard->was_damaged = r.broken > 0 || shard->store->identity.lost_log;
 	count_dead(shard);
 	if (r.batches > 0)
 		log_info(

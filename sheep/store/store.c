@@ -98,7 +98,8 @@ bool shard_pg_next(struct shard *shard, uint32_t from, uint32_t *out)
 	bool is_found = false;
 
 	HASH_ITER(hh, shard->pgs, pg, next)
-		if (pg->id >= from && (!is_found || pg->id < *out)) {
+		if (pg->id >= from && (!is_found || pg->id < *out) &&
+		    (pg->table.object_count > 0 || !record_is_empty(&pg->record))) {
 			*out = pg->id;
 			is_found = true;
 		}
@@ -218,6 +219,7 @@ bool store_is_failed(const struct store *store)
 /* An entry of our own that marks an object. */
 struct mark {
 	struct store_append append;
+	struct store_run run;
 };
 
 static void on_marked(struct store_append *append, int result)
@@ -225,36 +227,32 @@ static void on_marked(struct store_append *append, int result)
 	free(container_of_type(append, struct mark, append));
 }
 
-void shard_corrupt(struct shard *shard, uint32_t pg_id, const struct object_key *key)
+void shard_corrupt(struct shard *shard, uint32_t pg_id, const struct object_key *key,
+		   uint32_t block, uint32_t count)
 {
 	struct store *store = shard->store;
 	struct store_object object;
 	struct mark *mark;
 
-	if (shard->state == SHARD_OPENING) {
-		struct pg *pg = shard_pg(shard, pg_id);
-		struct object *found = pg ? table_find(&pg->table, key, NULL) : NULL;
-		if (found && !(found->flags & OBJECT_MISSING)) {
-			found->flags |= OBJECT_MISSING;
-			pg->missing++;
-		}
-		return;
-	}
 	if (shard->state != SHARD_RUNNING || !store_object(store, pg_id, key, &object) ||
-	    object.is_missing)
+	    (object.is_missing && count == 0))
 		return;
 	mark = calloc(1, sizeof(*mark));
 	if (mark) {
-		mark->append = (struct store_append){
-			.done = on_marked,
-			.pg = pg_id,
-			.family = object.family,
-			.key = *key,
-			.flags = STORE_SET_MISSING | STORE_UNSEQUENCED | STORE_ANY_PREVIOUS};
+		mark->run = (struct store_run){(uint16_t)block, (uint16_t)count, BLOCK_ABSENT};
+		mark->append =
+			(struct store_append){.done = on_marked,
+					      .pg = pg_id,
+					      .family = object.family,
+					      .key = *key,
+					      .flags = STORE_SET_MISSING | STORE_UNSEQUENCED |
+						       STORE_ANY_PREVIOUS | STORE_MARK,
+					      .runs = &mark->run,
+					      .run_count = count > 0};
 		if (store_append(store, &mark->append) < 0)
 			free(mark);
 	}
-	if (store->callbacks.corrupt)
+	if (!object.is_missing && store->callbacks.corrupt)
 		store->callbacks.corrupt(store->callbacks.context, store, pg_id, key);
 }
 
@@ -534,9 +532,10 @@ static int load(struct store *store, struct loop *const *loops, unsigned loop_co
 	store->is_clean = false;
 	if (rc == 0)
 		rc = super_write(store, err);
-	/* What a lost log left is the state from now on: stale batches must not be found again. */
-	for (uint32_t i = 0; store->identity.lost_log && i < store->shard_count && rc == 0; i++)
-		rc = checkpoint_write_now(&store->shards[i], err);
+	/* What damage left is the state from now on: the batches that showed it are not read again. */
+	for (uint32_t i = 0; i < store->shard_count && rc == 0; i++)
+		if (store->shards[i].was_damaged)
+			rc = checkpoint_write_now(&store->shards[i], err);
 	return rc;
 }
 

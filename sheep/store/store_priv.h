@@ -136,6 +136,7 @@ struct flight {
 	uint32_t count; /* entries in flight */
 	bool exists;
 	bool is_missing;
+	bool is_marked; /* a mark of damage is in flight */
 };
 
 struct overlay {
@@ -275,6 +276,7 @@ struct shard {
 	struct loop_op *stop_op;
 	uint8_t stop_stage;
 	struct loop_mail fail_mail;
+	bool was_damaged; /* replay found it: a checkpoint before anything else */
 	bool has_run;	  /* atomic: `thread` is set */
 	pthread_t thread; /* of the loop */
 	struct shard_figures figures;
@@ -325,8 +327,12 @@ void shard_pg_forget(struct shard *shard, struct pg *pg);
 /* The first error from write or sync, or a hung operation. */
 void shard_fail(struct shard *shard, int error, const char *what);
 void shard_publish(struct shard *shard);
-/* The object failed its checksum: report it, and mark it missing in the log. */
-void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *key);
+/*
+ * Blocks of the object are damaged (@count 0: which ones nobody knows): mark it missing and them absent in
+ * the log, and report it.
+ */
+void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *key, uint32_t block,
+		   uint32_t count);
 /* Something that a stop may wait for has ended. */
 void shard_check_stop(struct shard *shard);
 void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const char *kind,
@@ -436,9 +442,11 @@ uint32_t cache_flush(struct shard *shard);
  */
 int index_apply(struct shard *shard, const struct batch_entry *entry, uint32_t payload_place,
 		struct waiter *waiter);
-/* Mark the object of an entry whose payload is broken missing (replay). */
-int index_apply_broken(struct shard *shard, const struct batch_entry *entry,
-		       uint32_t payload_place);
+/* Blocks of the object are lost: it is missing at once, before the log says so. */
+void index_damage(struct shard *shard, uint32_t pg, const struct object_key *key);
+/* Apply an entry of which data blocks (@bad: a bitmap of them, in order) are damaged: replay only. */
+int index_apply_broken(struct shard *shard, const struct batch_entry *entry, uint32_t payload_place,
+		       const uint64_t *bad);
 
 /* read.c */
 void read_abandon(struct shard *shard, int error);

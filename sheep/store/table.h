@@ -13,7 +13,18 @@
 
 #define TABLE_CHUNK 64u /* records; a split leaves two halves */
 
-enum object_flags { OBJECT_MISSING = 1u << 0 };
+/*
+ * A push that was worked out before damage was known does not make an object whole: CLEAR_MISSING is
+ * void while it is DAMAGED (found while reading, not in the log), and while it is MARKED (by an entry
+ * of our own) unless the pusher knew. Replacing or deleting the object ends both, and so does
+ * telling its sums: from there on who pushes knows.
+ */
+enum object_flags {
+	OBJECT_MISSING = 1u << 0,
+	OBJECT_DAMAGED = 1u << 1,
+	OBJECT_MARKED = 1u << 2,
+	OBJECT_FLAGS = 7u,
+};
 
 struct object {
 	uint64_t layer;

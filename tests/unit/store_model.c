@@ -108,6 +108,10 @@ static void read_pg(struct rig *rig, uint32_t id, struct model_pg *out)
 		o->version = object.version;
 		o->is_missing = object.is_missing;
 		assert_int_equal(object.family, rig_family(object.key.layer));
+		if (o->is_missing && rig->is_damaged) {
+			o->is_damaged = true;
+			continue;
+		}
 		if (o->is_missing) {
 			uint32_t tags[OBJECT_BLOCKS];
 			assert_int_equal(
@@ -117,6 +121,10 @@ static void read_pg(struct rig *rig, uint32_t id, struct model_pg *out)
 		}
 		int rc = rig_read(rig, id, object.key.layer, object.key.index, 0, MODEL_BLOCKS,
 				  o->tags);
+		if (rig->is_damaged && (rc == -E_CHECKSUM || rc == -E_MISSING)) {
+			o->is_damaged = true;
+			continue;
+		}
 		if (rc != 0)
 			fail_msg("pg %u object %u: read: %s", id, number, err_text(rc));
 		for (uint32_t i = 0; i < MODEL_BLOCKS; i++)
@@ -153,6 +161,8 @@ static bool content_is_equal(const struct model_object *expected, const struct m
 
 static bool object_is_equal(const struct model_object *expected, const struct model_object *actual)
 {
+	if (actual->is_damaged)
+		return expected->exists;
 	return expected->exists == actual->exists && expected->is_missing == actual->is_missing &&
 	       version_compare(expected->version, actual->version) == 0 &&
 	       content_is_equal(expected, actual);

@@ -14,6 +14,7 @@
 
 struct model_object {
 	bool exists, is_missing;
+	bool is_damaged; /* as read: nothing can be said of its content */
 	struct version version;
 	uint32_t tags[MODEL_BLOCKS];
 };

@@ -191,6 +191,13 @@ int rig_append(struct rig *rig, struct rig_append *a, const uint32_t *tags)
 	return rc;
 }
 
+int rig_append_raw(struct rig *rig, struct rig_append *a)
+{
+	a->append.done = on_append;
+	a->append.runs = a->runs;
+	return store_append(rig->store, &a->append);
+}
+
 void rig_append_free(struct rig_append *a)
 {
 	buffer_put(a->slice.buffer);

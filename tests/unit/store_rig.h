@@ -22,6 +22,7 @@ struct rig {
 	struct store *store;
 	struct store_options options;
 	unsigned failed, corrupt;
+	bool is_damaged; /* reads may fail their checksum: such objects count as missing */
 	int failed_error;
 };
 
@@ -53,6 +54,8 @@ struct rig_append {
 
 /* @tags: one per data block, in order. Returns what store_append() said. */
 int rig_append(struct rig *rig, struct rig_append *a, const uint32_t *tags);
+/* With the caller's own slices. */
+int rig_append_raw(struct rig *rig, struct rig_append *a);
 void rig_append_free(struct rig_append *a);
 /* Wait for it. */
 int rig_append_wait(struct rig *rig, struct rig_append *a);

@@ -86,16 +86,684 @@ static void test_synced_entries_survive_a_power_cut(void **state)
 		assert_int_equal(tag_at(rig, i % 4, 1, i, i * 13 + 2), 1 + i * 3 + 2);
 }
 
+/* ---- versions and flags ---- */
+
+static void test_entry_with_another_previous_version_is_refused(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_append a = {.append = {.pg = 0,
+					  .key = {1, 0},
+					  .family = rig_family(1),
+					  .version = {1, 9},
+					  .previous = {1, 5},
+					  .run_count = 1},
+			       .runs = {{0, 1, BLOCK_ZERO}}};
+	struct store_object object;
+
+	assert_int_equal(rig_append(rig, &a, NULL), -E_VERSION);
+	assert_int_equal(store_object(rig->store, 0, &a.append.key, &object), 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 1, BLOCK_DATA, 50, 0), 0);
+	assert_int_equal(rig_append(rig, &a, NULL), -E_VERSION);
+	a.append.previous = (struct version){1, 1};
+	assert_int_equal(rig_append(rig, &a, NULL), 0);
+	/* The next one counts the one in flight. */
+	struct rig_append b = a;
+	b.append.version.n = 10;
+	assert_int_equal(rig_append(rig, &b, NULL), -E_VERSION);
+	b.append.previous.n = 9;
+	assert_int_equal(rig_append(rig, &b, NULL), 0);
+	assert_int_equal(store_object(rig->store, 0, &a.append.key, &object), 1);
+	assert_int_equal(object.version.n, 10);
+	assert_int_equal(rig_append_wait(rig, &a), 0);
+	assert_int_equal(rig_append_wait(rig, &b), 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 77, 0, 1, BLOCK_DATA, 50, STORE_ANY_PREVIOUS), 0);
+	assert_int_equal(store_object(rig->store, 0, &a.append.key, &object), 1);
+	assert_int_equal(object.version.n, 77);
+}
+
+static void test_missing_object_takes_pushes_only_and_is_not_served(void **state)
+{
+	struct rig *rig = *state;
+	const uint32_t push = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS;
+	struct store_pg_info info;
+	struct store_object object;
+	uint32_t tag;
+
+	assert_int_equal(rig_put(rig, 0, 1, 0, 3, 0, 2, BLOCK_DATA, 50, 0), 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 9, 0, 0, 0, 0, push | STORE_SET_MISSING), 0);
+	store_pg_info(rig->store, 0, &info);
+	assert_int_equal(info.missing, 1);
+	assert_int_equal(info.last.n, 3); /* a push is not of the PG's order */
+	assert_int_equal(info.tail_count, 1);
+	assert_int_equal(rig_read(rig, 0, 1, 0, 0, 1, &tag), -E_MISSING);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 4, 0, 1, BLOCK_DATA, 60, 0), -E_MISSING);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 8, 0, 1, BLOCK_DATA, 60, push), 0);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 1);
+	assert_int_equal(object.version.n, 3);
+	assert_true(object.is_missing);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 8, 5, 1, BLOCK_DATA, 65, push | STORE_CLEAR_MISSING),
+			 0);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 1);
+	assert_int_equal(object.version.n, 8);
+	assert_false(object.is_missing);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 0), 60);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 1), 51);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 8, 7, 1, BLOCK_DATA, 70,
+				 push | STORE_CLEAR_MISSING | STORE_REPLACE),
+			 0);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 1), RIG_TAG_ABSENT);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 7), 70);
+}
+
+static void test_deleted_object_is_absent_and_its_space_comes_back(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t before = store_credit(rig->store, 0);
+	struct store_object object;
+	struct store_pg_info info;
+
+	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 100, BLOCK_DATA, 1, 0), 0);
+	assert_true(store_credit(rig->store, 0) <= before - 100 * BLOCK_SIZE);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 2, 0, 0, 0, 0, STORE_DELETE), 0);
+	assert_int_equal(store_credit(rig->store, 0), before);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 0);
+	assert_int_equal(store_object_next(rig->store, 0, NULL, &object), 0);
+	store_pg_info(rig->store, 0, &info);
+	assert_int_equal(info.last.n, 2);
+	assert_int_equal(info.objects, 0);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 5), RIG_TAG_ABSENT);
+	/* Made again it begins from nothing. */
+	assert_int_equal(rig_put(rig, 0, 1, 0, 3, 9, 1, BLOCK_DATA, 500, 0), 0);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 5), RIG_TAG_ABSENT);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 9), 500);
+}
+
+static void test_nonsense_is_refused(void **state)
+{
+	struct rig *rig = *state;
+	static uint8_t memory[2 * BLOCK_SIZE];
+	struct slice slice = {.data = memory, .size = BLOCK_SIZE};
+	const struct {
+		struct store_run runs[2];
+		uint32_t run_count, flags, slices, size;
+		int expected;
+	} cases[] = {
+		{{{0, 0, BLOCK_ZERO}}, 1, 0, 0, 0, -EINVAL},
+		{{{1023, 2, BLOCK_ZERO}}, 1, 0, 0, 0, -EINVAL},
+		{{{5, 2, BLOCK_ZERO}, {6, 1, BLOCK_ZERO}}, 2, 0, 0, 0, -EINVAL},
+		{{{0, 1, 3}}, 1, 0, 0, 0, -EINVAL},
+		{{{0, 1, BLOCK_DATA}}, 1, 0, 0, 0, -EINVAL},
+		{{{0, 2, BLOCK_DATA}}, 1, 0, 1, BLOCK_SIZE, -EINVAL},
+		{{{0, 1, BLOCK_DATA}}, 1, 0, 1, BLOCK_SIZE - 1, -EINVAL},
+		{{{0, 1, BLOCK_ZERO}}, 1, 0, 1, BLOCK_SIZE, -EINVAL},
+		{{{0, 1, BLOCK_ZERO}}, 1, STORE_DELETE, 0, 0, -EINVAL},
+		{{{0}}, 0, STORE_SET_MISSING | STORE_CLEAR_MISSING, 0, 0, -EINVAL},
+		{{{0, 1000, BLOCK_DATA}}, 1, 0, 1, 1000 * BLOCK_SIZE, -E2BIG},
+	};
+
+	for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
+		struct store_append a = {.key = {1, 0},
+					 .family = rig_family(1),
+					 .version = {1, 1},
+					 .flags = cases[i].flags,
+					 .runs = cases[i].runs,
+					 .run_count = cases[i].run_count,
+					 .slices = &slice,
+					 .slice_count = cases[i].slices};
+		slice.size = cases[i].size;
+		assert_int_equal(store_append(rig->store, &a), cases[i].expected);
+	}
+	/* Another family than the object has. */
+	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 1, BLOCK_DATA, 1, 0), 0);
+	struct store_append a = {
+		.key = {1, 0}, .family = 99, .version = {1, 2}, .previous = {1, 1}};
+	assert_int_equal(store_append(rig->store, &a), -EINVAL);
+}
+
+static void test_payload_that_is_not_aligned_is_copied(void **state)
+{
+	struct rig *rig = *state;
+	struct buffer *buffer = buffer_new(loop_buffers(rig->loop), 3 * BLOCK_SIZE);
+	struct slice slice = slice_of(buffer, 100, 2 * BLOCK_SIZE);
+	struct rig_append a = {.append = {.pg = 0,
+					  .key = {1, 0},
+					  .family = rig_family(1),
+					  .version = {1, 1},
+					  .run_count = 1},
+			       .runs = {{3, 2, BLOCK_DATA}}};
+	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8)));
+
+	for (uint32_t i = 0; i < 2; i++) {
+		rig_fill(700 + i, block);
+		memcpy(slice.data + i * BLOCK_SIZE, block, BLOCK_SIZE);
+	}
+	a.append.slices = &slice;
+	a.append.slice_count = 1;
+	assert_int_equal(rig_append_raw(rig, &a), 0);
+	assert_int_equal(rig_append_wait(rig, &a), 0);
+	buffer_put(buffer);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 3), 700);
+	assert_int_equal(tag_at(rig, 0, 1, 0, 4), 701);
+}
+
+/* ---- layers ---- */
+
+struct layered {
+	struct store_read read;
+	bool is_done;
+	int result;
+};
+
+static void on_layered(struct store_read *read, int result)
+{
+	struct layered *l = container_of_type(read, struct layered, read);
+
+	l->is_done = true;
+	l->result = result;
+}
+
+static bool layered_is_done(void *context)
+{
+	return ((struct layered *)context)->is_done;
+}
+
+static void test_absent_blocks_are_looked_up_in_the_parent_layers(void **state)
+{
+	struct rig *rig = *state;
+	static const uint64_t layers[] = {13, 12}; /* one family */
+	uint8_t states[4];
+	uint64_t words[4];
+	struct layered l = {.read = {.done = on_layered,
+				     .family = rig_family(12),
+				     .layers = layers,
+				     .layer_count = 2,
+				     .count = 4,
+				     .states = states}};
+
+	assert_int_equal(rig_family(12), rig_family(13));
+	assert_int_equal(rig_put(rig, 0, 12, 0, 1, 0, 3, BLOCK_DATA, 10, 0), 0);
+	assert_int_equal(rig_put(rig, 0, 13, 0, 2, 1, 1, BLOCK_DATA, 20, 0), 0);
+	assert_int_equal(rig_put(rig, 0, 13, 0, 3, 2, 1, BLOCK_ZERO, 0, 0), 0);
+	store_read(rig->store, &l.read);
+	rig_until(rig, layered_is_done, &l);
+	assert_int_equal(l.result, 0);
+	for (unsigned i = 0; i < 4; i++)
+		memcpy(&words[i], l.read.data.data + i * BLOCK_SIZE, sizeof(words[i]));
+	assert_int_equal(words[0], 10);
+	assert_int_equal(words[1], 20);
+	assert_int_equal(words[2], 0);
+	assert_int_equal(words[3], 0);
+	assert_int_equal(states[0], BLOCK_DATA);
+	assert_int_equal(states[2], BLOCK_ZERO);
+	assert_int_equal(states[3], BLOCK_ABSENT);
+	buffer_put(l.read.data.buffer);
+}
+
+/* ---- what a PG remembers ---- */
+
+static int put_request(struct rig *rig, uint32_t index, uint64_t n, uint64_t number,
+		       uint64_t lowest)
+{
+	struct store_object now;
+	struct rig_append a = {.append = {.pg = 2,
+					  .key = {1, index},
+					  .family = rig_family(1),
+					  .version = {1, n},
+					  .session = 5,
+					  .number = number,
+					  .lowest = lowest,
+					  .run_count = 1},
+			       .runs = {{1, 1, BLOCK_ZERO}}};
+	int rc;
+
+	if (store_object(rig->store, 2, &a.append.key, &now))
+		a.append.previous = now.version;
+	rc = rig_append(rig, &a, NULL);
+	return rc < 0 ? rc : rig_append_wait(rig, &a);
+}
+
+static void check_tail(struct rig *rig, uint64_t first, uint64_t last)
+{
+	struct store_tail_entry tail[16];
+	struct store_pg_info info;
+	uint32_t count = store_pg_tail(rig->store, 2, tail, 16);
+
+	store_pg_info(rig->store, 2, &info);
+	assert_int_equal(info.last.n, last);
+	assert_int_equal(info.commit.n, first - 1);
+	assert_int_equal(count, last - first + 1);
+	assert_int_equal(info.tail_count, count);
+	for (uint32_t i = 0; i < count; i++) {
+		assert_int_equal(tail[i].version.n, first + i);
+		assert_int_equal(tail[i].session, 5);
+		assert_int_equal(tail[i].number, first + i);
+		assert_int_equal(tail[i].run_count, 1);
+		assert_int_equal(tail[i].runs[0].block, 1);
+	}
+}
+
+static void test_tail_commit_and_requests_survive_restart_of_any_kind(void **state)
+{
+	struct rig *rig = *state;
+	struct version v;
+
+	for (uint64_t n = 1; n <= 8; n++)
+		assert_int_equal(put_request(rig, (uint32_t)n % 3, n, n, n > 4 ? n - 4 : 0), 0);
+	check_tail(rig, 1, 8);
+	store_set_commit(rig->store, 2, (struct version){1, 5});
+	check_tail(rig, 6, 8);
+	/* A commit point goes with the next batch, not by itself. */
+	assert_int_equal(put_request(rig, 0, 9, 9, 5), 0);
+	assert_int_equal(rig_sync(rig, 2), 0);
+	for (unsigned kind = 0; kind < 4; kind++) {
+		if (kind == 0)
+			rig_power_cut(rig, SIM_DROP_UNSYNCED);
+		else if (kind == 1)
+			rig_crash(rig);
+		else
+			rig_stop(rig);
+		rig_open_ok(rig);
+		check_tail(rig, 6, 9);
+		assert_int_equal(store_request_find(rig->store, 2, 5, 4, &v), 0);
+		for (uint64_t n = 5; n <= 9; n++) {
+			assert_int_equal(store_request_find(rig->store, 2, 5, n, &v), 1);
+			assert_int_equal(v.n, n);
+		}
+		assert_int_equal(store_request_find(rig->store, 2, 6, 7, &v), 0);
+	}
+}
+
+static void test_request_outside_of_its_window_is_refused(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(put_request(rig, 0, 1, 5000, 4000), 0);
+	assert_int_equal(put_request(rig, 0, 2, 3999, 0), -EINVAL);
+	assert_int_equal(put_request(rig, 0, 3, 4000 + STORE_SESSION_WINDOW, 0), -EINVAL);
+	assert_int_equal(put_request(rig, 0, 4, 4000 + STORE_SESSION_WINDOW - 1, 0), 0);
+}
+
+static void test_requests_are_replaced_as_a_whole(void **state)
+{
+	struct rig *rig = *state;
+	struct store_request *requests = calloc(3000, sizeof(*requests));
+	struct store_request got[4];
+	struct version v;
+
+	assert_int_equal(put_request(rig, 0, 1, 1, 0), 0);
+	for (uint32_t i = 0; i < 3000; i++)
+		requests[i] = (struct store_request){8, 100000 + i, {2, i + 1}};
+	assert_int_equal(store_set_requests(rig->store, 2, requests, 3000), 0);
+	assert_int_equal(store_request_find(rig->store, 2, 5, 1, &v), 0);
+	assert_int_equal(store_requests(rig->store, 2, got, 4), 3000);
+	assert_int_equal(put_request(rig, 0, 2, 2, 0), 0);
+	assert_int_equal(rig_sync(rig, 2), 0);
+	rig_power_cut(rig, SIM_DROP_UNSYNCED);
+	rig_open_ok(rig);
+	assert_int_equal(store_request_find(rig->store, 2, 5, 1, &v), 0);
+	assert_int_equal(store_request_find(rig->store, 2, 5, 2, &v), 1);
+	assert_int_equal(store_requests(rig->store, 2, got, 4), 3001);
+	assert_int_equal(store_request_find(rig->store, 2, 8, 102999, &v), 1);
+	assert_int_equal(v.n, 3000);
+	store_end_session(rig->store, 2, 8);
+	assert_int_equal(store_requests(rig->store, 2, got, 4), 1);
+	rig_stop(rig);
+	rig_open_ok(rig);
+	assert_int_equal(store_requests(rig->store, 2, got, 4), 1);
+	free(requests);
+}
+
+/* ---- listing ---- */
+
+static void test_objects_are_listed_in_key_order_while_they_change(void **state)
+{
+	struct rig *rig = *state;
+	struct object_key after = {0};
+	struct store_object object;
+	uint32_t seen = 0, made = 0;
+
+	/* Descending and mixed, so that chunks split everywhere. */
+	for (uint32_t i = 0; i < 300; i++)
+		assert_int_equal(
+			rig_put(rig, 0, 1 + i % 3, (i * 37) % 300, i + 1, 0, 1, BLOCK_ZERO, 0, 0),
+			0);
+	for (int more = store_object_next(rig->store, 0, NULL, &object); more;
+	     more = store_object_next(rig->store, 0, &after, &object)) {
+		if (seen > 0)
+			assert_true(object_key_compare(&after, &object.key) < 0);
+		after = object.key;
+		seen++;
+		/* Behind the cursor one goes, before it one comes. */
+		if (seen % 10 == 0) {
+			assert_int_equal(rig_put(rig, 0, after.layer, after.index, 1000 + seen, 0,
+						 0, 0, 0, STORE_DELETE),
+					 0);
+			assert_int_equal(rig_put(rig, 0, 9, 1000 - seen, 2000 + seen, 0, 1,
+						 BLOCK_ZERO, 0, 0),
+					 0);
+			made++;
+		}
+		assert_true(made < 100);
+	}
+	assert_true(seen >= 330 && seen <= 300 + made);
+}
+
+static void test_object_whose_entry_is_in_flight_is_listed(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_append a = {
+		.append = {.key = {4, 7}, .family = rig_family(4), .version = {1, 1}}};
+	struct store_object object;
+
+	assert_int_equal(rig_append(rig, &a, NULL), 0);
+	assert_int_equal(store_object_next(rig->store, 0, NULL, &object), 1);
+	assert_int_equal(object.key.index, 7);
+	assert_int_equal(object.version.n, 1);
+	assert_int_equal(store_object_next(rig->store, 0, &object.key, &object), 0);
+	assert_int_equal(rig_append_wait(rig, &a), 0);
+	struct rig_append d = {.append = {.key = {4, 7},
+					  .version = {1, 2},
+					  .previous = {1, 1},
+					  .flags = STORE_DELETE}};
+	assert_int_equal(rig_append(rig, &d, NULL), 0);
+	assert_int_equal(store_object_next(rig->store, 0, NULL, &object), 0);
+	assert_int_equal(rig_append_wait(rig, &d), 0);
+}
+
+static void on_dropped(struct loop_op *op, int result)
+{
+	assert_int_equal(result, 0);
+}
+
+static bool op_is_done(void *context)
+{
+	return !loop_op_is_busy(context);
+}
+
+static void test_dropped_pg_is_forgotten_for_good(void **state)
+{
+	struct rig *rig = *state;
+	struct loop_op op = {.done = on_dropped};
+	struct store_pg_info info;
+	uint64_t before = store_credit(rig->store, 0);
+	uint32_t pg;
+
+	for (uint32_t i = 0; i < 100; i++)
+		assert_int_equal(rig_put(rig, 3, 1, i, i + 1, 7 * i, 5, BLOCK_DATA, 1 + i * 5, 0),
+				 0);
+	assert_int_equal(rig_put(rig, 4, 1, 1, 1, 0, 1, BLOCK_DATA, 9999, 0), 0);
+	store_drop_pg(rig->store, 3, &op);
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_true(op_is_done(&op));
+	for (unsigned i = 0; i < 3; i++) {
+		store_pg_info(rig->store, 3, &info);
+		assert_int_equal(info.objects, 0);
+		assert_true(version_is_zero(info.last));
+		assert_int_equal(store_pg_next(rig->store, 0, &pg), 1);
+		assert_int_equal(pg, 4);
+		assert_int_equal(store_pg_next(rig->store, 5, &pg), 0);
+		assert_true(store_credit(rig->store, 0) >= before - 3 * BLOCK_SIZE);
+		if (i == 0)
+			rig_power_cut(rig, SIM_DROP_UNSYNCED);
+		else
+			rig_stop(rig);
+		rig_open_ok(rig);
+	}
+	assert_int_equal(tag_at(rig, 4, 1, 1, 0), 9999);
+}
+
+/* ---- identity and refusals ---- */
+
+static void test_identity_is_kept(void **state)
+{
+	struct rig *rig = *state;
+	struct uuid uuid = store_identity(rig->store)->uuid, other = uuid;
+	struct error err = {0};
+
+	assert_true(store_identity(rig->store)->is_new);
+	assert_int_equal(store_set_incarnation(rig->store, 17, &err), 0);
+	assert_int_equal(store_set_cluster(rig->store, &uuid, &err), 0);
+	other.bytes[0] ^= 1;
+	assert_int_equal(store_set_cluster(rig->store, &other, &err), -E_WRONG_CLUSTER);
+	assert_non_null(strstr(err.text, "belongs to cluster"));
+	rig_power_cut(rig, SIM_DROP_UNSYNCED);
+	rig_open_ok(rig);
+	assert_true(uuid_is_equal(&store_identity(rig->store)->uuid, &uuid));
+	assert_true(uuid_is_equal(&store_identity(rig->store)->cluster, &uuid));
+	assert_int_equal(store_identity(rig->store)->incarnation, 17);
+	assert_false(store_identity(rig->store)->was_clean);
+}
+
+static void test_second_open_is_refused(void **state)
+{
+	struct rig *rig = *state;
+	struct sim_process *process = sim_process_new(rig->host);
+	struct loop *loop;
+	struct store *store;
+	struct error err = {0};
+
+	assert_int_equal(sim_process_loop_new(process, &(struct loop_options){0}, &loop), 0);
+	assert_int_equal(store_open(&loop, 1, RIG_PATH, &small, NULL, &store, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "in use"));
+}
+
+static void poke_super(struct rig *rig, unsigned copies, uint32_t offset)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		uint8_t byte;
+		if (!(copies & BIT(i)))
+			continue;
+		assert_int_equal(sim_file_peek(rig->host, RIG_PATH "/superblock", &byte, 1,
+					       i * 4096 + offset),
+				 1);
+		byte ^= 0x40;
+		assert_int_equal(sim_file_poke(rig->host, RIG_PATH "/superblock", &byte, 1,
+					       i * 4096 + offset),
+				 0);
+	}
+}
+
+static void test_one_damaged_superblock_copy_is_survived_two_are_named(void **state)
+{
+	struct rig *rig = *state;
+	struct error err = {0};
+
+	for (unsigned copies = 1; copies <= 3; copies++) {
+		rig_stop(rig);
+		poke_super(rig, copies, 60);
+		if (copies < 3)
+			rig_open_ok(rig);
+	}
+	assert_int_equal(rig_open(rig, &err), -E_CHECKSUM);
+	assert_non_null(strstr(err.text, RIG_PATH));
+	assert_non_null(strstr(err.text, "superblock"));
+}
+
+static void test_foreign_directory_is_refused_and_left_alone(void **state)
+{
+	struct rig *rig = *state;
+	struct loop_file *file;
+	struct error err = {0};
+	struct store *store;
+
+	assert_int_equal(loop_sync_mkdir(rig->loop, "/other"), 0);
+	assert_int_equal(loop_sync_open(rig->loop, "/other/letters",
+					LOOP_FILE_WRITE | LOOP_FILE_CREATE, &file, &err),
+			 0);
+	loop_file_close(rig->loop, file);
+	assert_int_equal(store_open(&rig->loop, 1, "/other", &small, NULL, &store, &err),
+			 -ENOTEMPTY);
+	assert_non_null(strstr(err.text, "letters"));
+}
+
+/* ---- errors of the disk ---- */
+
+static void test_first_write_error_stops_the_store(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_append a[3];
+
+	memset(a, 0, sizeof(a));
+	for (unsigned i = 0; i < 3; i++)
+		a[i] = (struct rig_append){.append = {.key = {1, i},
+						      .family = rig_family(1),
+						      .version = {1, i + 1},
+						      .run_count = 1},
+					   .runs = {{0, 1, BLOCK_ZERO}}};
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_WRITE, 1,
+					SIM_FAULT_EIO),
+			 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(rig_append(rig, &a[i], NULL), 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(rig_append_wait(rig, &a[i]), -E_STORE_FAILED);
+	assert_int_equal(rig->failed, 1);
+	assert_int_equal(rig->failed_error, -EIO);
+	assert_true(store_is_failed(rig->store));
+	assert_int_equal(rig_put(rig, 0, 1, 9, 9, 0, 1, BLOCK_ZERO, 0, 0), -E_STORE_FAILED);
+	assert_int_equal(rig_sync(rig, 0), -E_STORE_FAILED);
+	uint32_t tag;
+	assert_int_equal(rig_read(rig, 0, 1, 0, 0, 1, &tag), -E_STORE_FAILED);
+}
+
+static void test_failed_sync_acknowledges_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct rig_append a = {.append = {.key = {1, 0},
+					  .family = rig_family(1),
+					  .version = {1, 1},
+					  .flags = STORE_SYNC,
+					  .run_count = 1},
+			       .runs = {{0, 1, BLOCK_ZERO}}};
+
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_SYNC, 1,
+					SIM_FAULT_EIO),
+			 0);
+	assert_int_equal(rig_append(rig, &a, NULL), 0);
+	assert_int_equal(rig_append_wait(rig, &a), -E_STORE_FAILED);
+	assert_int_equal(rig->failed, 1);
+}
+
+static void test_hung_write_stops_the_store_after_its_deadline(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t tags[] = {5};
+	struct rig_append a = {.append = {.key = {1, 0},
+					  .family = rig_family(1),
+					  .version = {1, 1},
+					  .run_count = 1},
+			       .runs = {{0, 1, BLOCK_DATA}}};
+	uint64_t start;
+
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_WRITE, 1,
+					SIM_FAULT_HANG),
+			 0);
+	start = sim_now(rig->world);
+	assert_int_equal(rig_append(rig, &a, tags), 0);
+	assert_int_equal(rig_append_wait(rig, &a), -E_STORE_FAILED);
+	assert_true(sim_now(rig->world) - start >= 5 * NS_PER_S);
+	assert_true(sim_now(rig->world) - start <= 8 * NS_PER_S);
+	assert_int_equal(rig->failed_error, -ETIMEDOUT);
+	/* When it comes back after all nobody is told again. */
+	assert_int_equal(sim_file_unhang(rig->host, RIG_PATH "/segment.00.00000"), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(rig->failed, 1);
+}
+
+static void test_hung_read_stops_the_store_after_its_deadline(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t tag;
+
+	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 1, BLOCK_DATA, 5, 0), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_READ, 1,
+					SIM_FAULT_HANG),
+			 0);
+	assert_int_equal(rig_read(rig, 0, 1, 0, 0, 1, &tag), -E_STORE_FAILED);
+	assert_int_equal(rig->failed, 1);
+	assert_int_equal(sim_file_unhang(rig->host, RIG_PATH "/segment.00.00000"), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+}
+
+static void test_unreadable_block_is_reported_and_marked(void **state)
+{
+	struct rig *rig = *state;
+	struct store_object object;
+	uint32_t tag;
+
+	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 1, BLOCK_DATA, 5, 0), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_READ, 1,
+					SIM_FAULT_EIO),
+			 0);
+	assert_int_equal(rig_read(rig, 0, 1, 0, 0, 1, &tag), -E_CHECKSUM);
+	assert_int_equal(rig->corrupt, 1);
+	assert_int_equal(rig->failed, 0);
+	assert_int_equal(rig_sync(rig, 0), 0);
+	rig_power_cut(rig, SIM_DROP_UNSYNCED);
+	rig_open_ok(rig);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 1);
+	assert_true(object.is_missing);
+}
+
+static void test_full_file_system_is_a_smaller_store(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t before = store_credit(rig->store, 0);
+	uint32_t count = 0;
+	int rc;
+
+	sim_host_set_disk_size(rig->host, 14 * MIB);
+	rig_settle(rig, 1 * NS_PER_S);
+	for (;; count++) {
+		rc = rig_put(rig, 0, 1, count, count + 1, 0, 16, BLOCK_DATA, 1 + count * 16, 0);
+		if (rc < 0)
+			break;
+	}
+	assert_int_equal(rc, -ENOSPC);
+	assert_false(store_is_failed(rig->store));
+	assert_true(count * 64 * KIB < before);
+	assert_true(count > 16);
+	for (uint32_t i = 0; i < count; i++)
+		assert_int_equal(tag_at(rig, 0, 1, i, 15), 1 + i * 16 + 15);
+}
+
 int main(void)
 {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_written_blocks_are_read_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_everything_survives_a_clean_stop, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_synced_entries_survive_a_power_cut, setup,
-						teardown),
+		TEST(test_written_blocks_are_read_back),
+		TEST(test_everything_survives_a_clean_stop),
+		TEST(test_synced_entries_survive_a_power_cut),
+		TEST(test_entry_with_another_previous_version_is_refused),
+		TEST(test_missing_object_takes_pushes_only_and_is_not_served),
+		TEST(test_deleted_object_is_absent_and_its_space_comes_back),
+		TEST(test_nonsense_is_refused),
+		TEST(test_payload_that_is_not_aligned_is_copied),
+		TEST(test_absent_blocks_are_looked_up_in_the_parent_layers),
+		TEST(test_tail_commit_and_requests_survive_restart_of_any_kind),
+		TEST(test_request_outside_of_its_window_is_refused),
+		TEST(test_requests_are_replaced_as_a_whole),
+		TEST(test_objects_are_listed_in_key_order_while_they_change),
+		TEST(test_object_whose_entry_is_in_flight_is_listed),
+		TEST(test_dropped_pg_is_forgotten_for_good),
+		TEST(test_identity_is_kept),
+		TEST(test_second_open_is_refused),
+		TEST(test_one_damaged_superblock_copy_is_survived_two_are_named),
+		TEST(test_foreign_directory_is_refused_and_left_alone),
+		TEST(test_first_write_error_stops_the_store),
+		TEST(test_failed_sync_acknowledges_nothing),
+		TEST(test_hung_write_stops_the_store_after_its_deadline),
+		TEST(test_hung_read_stops_the_store_after_its_deadline),
+		TEST(test_unreadable_block_is_reported_and_marked),
+		TEST(test_full_file_system_is_a_smaller_store),
 	};
-	struct logger logger = {.level = LOG_LEVEL_WARNING, .sink = log_sink_text};
+#undef TEST
+	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
 
 	if (getenv("SHEEPFOLD_TEST_LOG"))
 		logger.level = LOG_LEVEL_DEBUG;
