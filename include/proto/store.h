@@ -170,8 +170,10 @@ struct disk_page_entry {
 	uint8_t offset16;
 	uint8_t length16; /* of the record, in units of 16 bytes */
 	uint8_t reserved;
+	le32 check; /* the lower 15 bits of the record's checksum */
+	le32 reserved32;
 };
-WIRE_SIZE(struct disk_page_entry, 32);
+WIRE_SIZE(struct disk_page_entry, 40);
 
 struct disk_commit {
 	struct disk_entry entry;
@@ -350,7 +352,8 @@ struct disk_record_slot {
 	uint8_t length16;
 	uint8_t has_page; /* 1: the page follows as a record; the log's is an older one, or none */
 	le32 place;	  /* of the record in the log, or 0 */
+	le32 check;	  /* the lower 15 bits of its checksum */
 };
-WIRE_SIZE(struct disk_record_slot, 8);
+WIRE_SIZE(struct disk_record_slot, 12);
 
 #endif

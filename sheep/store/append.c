@@ -25,14 +25,16 @@ static struct newest newest_of(struct shard *shard, uint32_t pg_id, const struct
 	const struct flight *f = overlay_find(&shard->overlay, pg_id, key);
 	struct pg *pg = shard_pg(shard, pg_id);
 	const struct object *object = pg ? table_find(&pg->table, key, NULL) : NULL;
-	bool is_damaged = object && object->flags & (OBJECT_DAMAGED | OBJECT_MARKED);
+	uint8_t flags = object ? object->flags : 0;
+	bool is_marked = flags & OBJECT_MARKED || (f && f->is_marked);
+	bool is_damaged = flags & OBJECT_DAMAGED || (is_marked && !(flags & OBJECT_TOLD));
 
 	if (f)
 		return (struct newest){.version = f->exists ? f->version : (struct version){0},
 				       .family = f->family,
 				       .exists = f->exists,
 				       .is_missing = f->is_missing,
-				       .is_damaged = is_damaged || f->is_marked};
+				       .is_damaged = is_damaged};
 	if (!object)
 		return (struct newest){0};
 	return (struct newest){.version = object->version,

@@ -110,7 +110,8 @@ le32 *batch_put_move(struct batch_writer *writer, uint32_t pg, const struct obje
 }
 
 void batch_put_page(struct batch_writer *writer, uint32_t pg, const struct object_key *key,
-		    uint8_t page, uint32_t payload, uint32_t offset, uint32_t length)
+		    uint8_t page, uint32_t payload, uint32_t offset, uint32_t length,
+		    uint32_t check)
 {
 	struct disk_page_entry *p = put(writer, sizeof(*p));
 
@@ -121,7 +122,8 @@ void batch_put_page(struct batch_writer *writer, uint32_t pg, const struct objec
 				      .payload = to_le32(payload),
 				      .page = page,
 				      .offset16 = (uint8_t)(offset / 16),
-				      .length16 = (uint8_t)(length / 16)};
+				      .length16 = (uint8_t)(length / 16),
+				      .check = to_le32(check)};
 }
 
 void batch_put_commit(struct batch_writer *writer, uint32_t pg, struct version commit)
@@ -319,6 +321,7 @@ static int read_page(const void *at, uint32_t size, const struct limits *limits,
 	out->block = p->page;
 	out->offset16 = p->offset16;
 	out->length16 = p->length16;
+	out->check = from_le32(p->check);
 	if (out->block >= DISK_PAGES || out->length16 == 0 ||
 	    (out->offset16 + out->length16) * 16 > DISK_BLOCK ||
 	    out->payload >= limits->payload_blocks)

@@ -59,6 +59,7 @@ struct batch_entry {
 	uint32_t block;	   /* MOVE: first block; PAGE: number of the page */
 	uint32_t offset16; /* PAGE */
 	uint32_t length16; /* PAGE */
+	uint32_t check;	   /* PAGE */
 	uint32_t request_count;
 	const struct disk_request *requests;
 };
@@ -79,7 +80,8 @@ le32 *batch_put_move(struct batch_writer *writer, uint32_t pg, const struct obje
 		     uint64_t family, uint32_t block, uint32_t count, uint32_t from,
 		     uint32_t payload);
 void batch_put_page(struct batch_writer *writer, uint32_t pg, const struct object_key *key,
-		    uint8_t page, uint32_t payload, uint32_t offset, uint32_t length);
+		    uint8_t page, uint32_t payload, uint32_t offset, uint32_t length,
+		    uint32_t check);
 void batch_put_commit(struct batch_writer *writer, uint32_t pg, struct version commit);
 void batch_put_requests(struct batch_writer *writer, uint32_t pg, unsigned flags,
 			const struct store_request *requests, uint32_t count);

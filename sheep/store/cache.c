@@ -314,10 +314,10 @@ static void page_lost(struct shard *shard, struct page *page)
 
 static void load_finish(struct shard *shard, struct page *page, const uint8_t *block, int result)
 {
-	bool is_lost =
-		page->slots &&
-		(result < 0 || page_decode(page, block + slot_offset(page->disk),
-					   slot_length(page->disk), shard_places(shard)) < 0);
+	bool is_lost = page->slots &&
+		       (result < 0 ||
+			page_decode(page, block + slot_offset(page->disk), slot_length(page->disk),
+				    slot_check(page->disk), shard_places(shard)) < 0);
 
 	page->state = PAGE_CLEAN;
 	page->is_referenced = true;
@@ -473,7 +473,7 @@ uint32_t cache_flush(struct shard *shard)
 			break;
 		memcpy(buffer->data + block * DISK_BLOCK + offset, record, length);
 		batch_put_page(&batch->writer, page->pg, &page->key, page->number, block, offset,
-			       length);
+			       length, page_record_check(record));
 		page->is_flushing = true;
 		page->flush_change = page->change;
 		offset += length;

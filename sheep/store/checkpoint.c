@@ -30,6 +30,20 @@ struct body_write {
 	struct iovec iov;
 };
 
+/*
+ * Damage that was found while reading is written like a mark: a pusher that knew of it makes it good in
+ * the log that follows. Unless entries are in flight: these were made without knowing.
+ */
+static unsigned flags_of(struct shard *shard, uint32_t pg, const struct object *object)
+{
+	struct object_key key = object_key_of(object);
+	unsigned flags = object->flags & OBJECT_FLAGS;
+
+	if (flags & OBJECT_DAMAGED && !overlay_find(&shard->overlay, pg, &key))
+		flags ^= OBJECT_DAMAGED | OBJECT_MARKED;
+	return flags | (object->flags & OBJECT_MARKED);
+}
+
 static void save_chunk(struct table_saver *saver, struct table *table, struct table_chunk *chunk);
 static void on_sealed(struct io *io, int result);
 
@@ -290,6 +304,7 @@ static void put_slot(struct checkpoint *c, uint8_t number, uint64_t slot)
 		r.offset16 = (uint8_t)(slot_offset(disk) / 16);
 		r.length16 = (uint8_t)(slot_length(disk) / 16);
 		r.place = to_le32(slot_place(disk));
+		r.check = to_le32(slot_check(disk));
 	}
 	if (!page || page->state != PAGE_DIRTY) {
 		body_put(c, &r, sizeof(r));
@@ -334,7 +349,8 @@ static void save_chunk(struct table_saver *saver, struct table *table, struct ta
 		uint32_t slot_count;
 		uint32_t size = object_record_size(object, &slot_count);
 		struct disk_record_object r = {
-			.entry = record_of(DISK_RECORD_OBJECT, object->flags & OBJECT_FLAGS, size),
+			.entry = record_of(DISK_RECORD_OBJECT, flags_of(shard, table->pg, object),
+					   size),
 			.pg = to_le32(table->pg),
 			.index = to_le32(object->index),
 			.layer = to_le64(object->layer),

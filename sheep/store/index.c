@@ -200,7 +200,7 @@ static void apply_flags(struct target *t, const struct batch_entry *e)
 	if (e->flags & DISK_CHANGE_REPLACE)
 		object->flags &= (uint8_t)~damage;
 	if (e->flags & DISK_CHANGE_WHOLE)
-		object->flags &= (uint8_t)~OBJECT_MARKED;
+		object->flags &= (uint8_t) ~(OBJECT_MARKED | OBJECT_TOLD);
 	if (e->flags & DISK_CHANGE_MARK)
 		object->flags |= OBJECT_MARKED;
 	if (e->flags & DISK_CHANGE_SET_MISSING)
@@ -297,7 +297,7 @@ static int apply_page(struct shard *shard, const struct batch_entry *e, uint32_t
 	if (t.object && t.object->slots && t.object->slots[e->block])
 		cache_placed(shard, t.object->slots, (uint8_t)e->block,
 			     slot_of_disk(payload_place + e->payload, (uint8_t)e->offset16,
-					  (uint8_t)e->length16));
+					  (uint8_t)e->length16, e->check));
 	return 0;
 }
 
@@ -331,6 +331,7 @@ void index_damage(struct shard *shard, uint32_t pg, const struct object_key *key
 		return;
 	set_missing(&t, true);
 	t.object->flags |= OBJECT_DAMAGED;
+	t.object->flags &= (uint8_t)~OBJECT_TOLD;
 }
 
 /*

@@ -96,7 +96,14 @@ static bool is_same(const struct page *page, const struct disk_page *head, uint3
 	       head->page == page->number;
 }
 
-bool page_record_is_good(const void *record, uint32_t size)
+uint32_t page_record_check(const void *record)
+{
+	const struct disk_page *head = record;
+
+	return from_le32(head->crc) & SLOT_CHECK;
+}
+
+bool page_record_is_good(const void *record, uint32_t size, uint32_t check)
 {
 	struct disk_page head;
 
@@ -107,18 +114,19 @@ bool page_record_is_good(const void *record, uint32_t size)
 	uint32_t crc = from_le32(head.crc);
 
 	head.crc = to_le32(0);
-	return from_le32(head.magic) == DISK_PAGE_MAGIC &&
+	return from_le32(head.magic) == DISK_PAGE_MAGIC && (crc & SLOT_CHECK) == check &&
 	       crc32c_extend(crc32c(&head, sizeof(head)), (const uint8_t *)record + sizeof(head),
 			     size - sizeof(head)) == crc;
 }
 
-int page_decode(struct page *page, const void *record, uint32_t size, uint64_t place_end)
+int page_decode(struct page *page, const void *record, uint32_t size, uint32_t check,
+		uint64_t place_end)
 {
 	struct bytes_reader reader = bytes_reader_of(record, size);
 	struct disk_page head;
 
 	bytes_read(&reader, &head, sizeof(head));
-	if (!page_record_is_good(record, size) || !is_same(page, &head, size))
+	if (!page_record_is_good(record, size, check) || !is_same(page, &head, size))
 		return -E_CHECKSUM;
 
 	const struct disk_extent *extents =

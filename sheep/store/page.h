@@ -14,6 +14,7 @@
 #include "sheep/store/store.h"
 
 #define SLOT_POINTER (1ull << 63)
+#define SLOT_CHECK   0x7fffu /* bits of a record's checksum that its slot remembers */
 
 enum page_state { PAGE_LOADING, PAGE_CLEAN, PAGE_DIRTY };
 
@@ -49,9 +50,17 @@ static inline uint64_t slot_of_page(const struct page *page)
 	return (uint64_t)(uintptr_t)page | SLOT_POINTER;
 }
 
-static inline uint64_t slot_of_disk(uint32_t place, uint8_t offset16, uint8_t length16)
+/* The check tells a record from a later or earlier one of the same page in the same place. */
+static inline uint64_t slot_of_disk(uint32_t place, uint8_t offset16, uint8_t length16,
+				    uint32_t check)
 {
-	return (uint64_t)place << 16 | (uint64_t)offset16 << 8 | length16;
+	return (uint64_t)(check & SLOT_CHECK) << 48 | (uint64_t)place << 16 |
+	       (uint64_t)offset16 << 8 | length16;
+}
+
+static inline uint32_t slot_check(uint64_t slot)
+{
+	return (uint32_t)(slot >> 48) & SLOT_CHECK;
 }
 
 static inline uint32_t slot_place(uint64_t slot)
@@ -85,9 +94,11 @@ uint32_t page_encode(const struct page *page, void *out);
  * Read a record of @size bytes into places and crcs of @page, whose key, pg and number say what it
  * must be. Places must be below @place_end. 0, -E_CHECKSUM, or -E_CORRUPT.
  */
-int page_decode(struct page *page, const void *record, uint32_t size, uint64_t place_end);
-/* Does the record's checksum match? */
-bool page_record_is_good(const void *record, uint32_t size);
+int page_decode(struct page *page, const void *record, uint32_t size, uint32_t check,
+		uint64_t place_end);
+/* Does the record's checksum match, and is it the one that is looked for? */
+bool page_record_is_good(const void *record, uint32_t size, uint32_t check);
+uint32_t page_record_check(const void *record);
 bool page_is_empty(const struct page *page);
 
 #endif

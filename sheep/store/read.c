@@ -382,11 +382,12 @@ static int resolve_sums(struct work *work)
 	/* Who pushes from here on knows what is not there. */
 	const struct flight *f = overlay_find(&work->shard->overlay, sums->pg, &sums->key);
 
-	if (object && object->flags & (OBJECT_DAMAGED | OBJECT_MARKED) && (!f || f->is_missing)) {
+	if (object && object->flags & OBJECT_MISSING && (!f || f->is_missing)) {
 		struct table_chunk *chunk;
 		object = table_find(&pg->table, &sums->key, &chunk);
 		table_touch(&pg->table, chunk);
-		object->flags &= (uint8_t) ~(OBJECT_DAMAGED | OBJECT_MARKED);
+		object->flags &= (uint8_t)~OBJECT_DAMAGED;
+		object->flags |= OBJECT_TOLD;
 	}
 	return 0;
 }

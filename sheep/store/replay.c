@@ -249,7 +249,7 @@ static uint32_t find_damage(const struct found *f, const struct batch_entry *e, 
 	if (e->kind == DISK_PAGE) {
 		const uint8_t *record =
 			f->payload + (uint64_t)e->payload * DISK_BLOCK + e->offset16 * 16;
-		return !page_record_is_good(record, e->length16 * 16);
+		return !page_record_is_good(record, e->length16 * 16, e->check);
 	}
 	for (uint32_t i = 0, run = 0, block = 0; i < e->data_blocks; i++) {
 		/* Which block of the object it is: of a move they follow each other, else the runs say. */

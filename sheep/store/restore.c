@@ -176,7 +176,8 @@ static int load_slot(struct shard *shard, struct pg *pg, struct object *object,
 	    (place && (r->length16 == 0 || (r->offset16 + r->length16) * 16 > DISK_BLOCK)))
 		return -E_CORRUPT;
 	if (place)
-		object->slots[r->page] = slot_of_disk(place, r->offset16, r->length16);
+		object->slots[r->page] =
+			slot_of_disk(place, r->offset16, r->length16, from_le32(r->check));
 	if (!r->has_page)
 		return 0;
 	if (reader->left < sizeof(*head))
@@ -198,7 +199,7 @@ static int load_slot(struct shard *shard, struct pg *pg, struct object *object,
 	page->disk = disk;
 	if (disk)
 		shard->cache.unplaced--;
-	return page_decode(page, record, length, shard_places(shard));
+	return page_decode(page, record, length, page_record_check(record), shard_places(shard));
 }
 
 static int load_object(struct restore *restore, const void *at, uint32_t size)

@@ -237,6 +237,11 @@ void shard_corrupt(struct shard *shard, uint32_t pg_id, const struct object_key 
 	if (shard->state != SHARD_RUNNING || !store_object(store, pg_id, key, &object) ||
 	    (object.is_missing && count == 0))
 		return;
+	struct pg *pg = shard_pg(shard, pg_id);
+	struct object *known = pg ? table_find(&pg->table, key, NULL) : NULL;
+
+	if (known)
+		known->flags &= (uint8_t)~OBJECT_TOLD;
 	mark = calloc(1, sizeof(*mark));
 	if (mark) {
 		mark->run = (struct store_run){(uint16_t)block, (uint16_t)count, BLOCK_ABSENT};

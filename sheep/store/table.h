@@ -16,14 +16,15 @@
 /*
  * A push that was worked out before damage was known does not make an object whole: CLEAR_MISSING is
  * void while it is DAMAGED (found while reading, not in the log), and while it is MARKED (by an entry
- * of our own) unless the pusher knew. Replacing or deleting the object ends both, and so does
- * telling its sums: from there on who pushes knows.
+ * of our own) unless the pusher knew. Telling the object's sums is what makes a pusher know;
+ * replacing or deleting it ends all damage.
  */
 enum object_flags {
 	OBJECT_MISSING = 1u << 0,
 	OBJECT_DAMAGED = 1u << 1,
 	OBJECT_MARKED = 1u << 2,
-	OBJECT_FLAGS = 7u,
+	OBJECT_TOLD = 1u << 3, /* all marks so far are known to who pushes; not on disk */
+	OBJECT_FLAGS = OBJECT_MISSING | OBJECT_DAMAGED | OBJECT_MARKED,
 };
 
 struct object {

@@ -642,8 +642,8 @@ static void test_flipped_bit_is_never_served(void **state)
 		if (below(life, 3) == 0)
 			rig_stop(&life->rig);
 		rig_crash(&life->rig);
-		for (uint32_t n = 1 + below(life, 4); n > 0; n--)
-			flip_a_bit(life, seed % 3 == 0);
+		/* One: two can hit a batch and the only one that names it. */
+		flip_a_bit(life, seed % 3 == 0);
 		if (!only)
 			log_set_current(&quiet);
 		struct error err = {0};
