@@ -43,6 +43,7 @@ struct flush {
 	/* By number of the PG: */
 	uint64_t *epochs;  /* asked in this epoch; 0: not concerned, or done */
 	uint64_t *written; /* volume->dirt[].written at the start */
+	uint64_t *flushed; /* and .flushed */
 };
 
 static void round_start(struct flush *flush);
@@ -65,6 +66,7 @@ static void flush_free(struct flush *flush)
 	free(flush->targets);
 	free(flush->epochs);
 	free(flush->written);
+	free(flush->flushed);
 	free(flush);
 }
 
@@ -78,7 +80,8 @@ static struct flush *flush_new(struct gateway_volume *volume)
 	CDS_INIT_LIST_HEAD(&flush->waiters);
 	flush->epochs = calloc(volume->dirt_count, sizeof(*flush->epochs));
 	flush->written = calloc(volume->dirt_count, sizeof(*flush->written));
-	if (!flush->epochs || !flush->written) {
+	flush->flushed = calloc(volume->dirt_count, sizeof(*flush->flushed));
+	if (!flush->epochs || !flush->written || !flush->flushed) {
 		flush_free(flush);
 		return NULL;
 	}
@@ -141,7 +144,10 @@ static uint32_t settle_round(struct flush *flush)
 	return left;
 }
 
-/* Were acknowledged writes lost since we began to count on them? Told once, then counted anew. */
+/*
+ * Were acknowledged writes lost since we began to count on them? Told once, then counted anew: what
+ * was acknowledged after this flush began is gone, too, so it counts.
+ */
 static bool has_lost_writes(struct flush *flush)
 {
 	struct gateway_volume *volume = flush->volume;
@@ -153,7 +159,7 @@ static bool has_lost_writes(struct flush *flush)
 			continue;
 		/* A PG that had nothing unflushed of ours has lost nothing of ours, but others' writes
 		 * that this FLUSH is to cover may have been there. */
-		if (flush->covers_all || volume->dirt[i].written > 0)
+		if (flush->covers_all || volume->dirt[i].written > flush->flushed[i])
 			is_lost = true;
 		volume->dirt[i].loss_epoch = loss_epoch;
 	}
@@ -258,6 +264,9 @@ static bool ask(struct target *target)
 	struct gateway *gateway = target->flush->volume->gateway;
 
 	if (target->node == gateway->node) {
+		/* A map may tell of another start of this node, with other loops. */
+		if (target->home >= gateway->options.loop_count)
+			return false;
 		ask_self(target);
 		return true;
 	}
@@ -336,7 +345,10 @@ static int add_row(struct flush *flush, const struct cluster_pg *pg, uint32_t st
 	return 0;
 }
 
-/* Every unmarked member of every PG that is left, by the map of now. */
+/*
+ * Every unmarked member of every PG that is left, by the map of now. A PG that has none at present
+ * (all may have lost their tails) cannot be asked: the flush waits for the map in which it has.
+ */
 static int make_targets(struct flush *flush)
 {
 	struct gateway_volume *volume = flush->volume;
@@ -346,6 +358,7 @@ static int make_targets(struct flush *flush)
 		if (!flush->epochs[i])
 			continue;
 		const struct cluster_pg *pg = pg_at(volume, i);
+		bool is_asked = pg->epoch == 0; /* never had members, nor writes */
 		flush->epochs[i] = pg->epoch;
 		for (uint32_t m = 0; m < pg->isr_count; m++) {
 			if (pg->isr[m].flags & CLUSTER_SEAT_MARKED)
@@ -353,7 +366,10 @@ static int make_targets(struct flush *flush)
 			int rc = add_row(flush, pg, pg->isr[m].store);
 			if (rc < 0)
 				return rc;
+			is_asked = true;
 		}
+		if (!is_asked)
+			flush->result = -E_NOT_PRIMARY;
 	}
 	return 0;
 }
@@ -389,6 +405,7 @@ static void flush_start(struct gateway_volume *volume, struct flush *flush)
 	flush->covers_all = volume->has_strangers;
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
 		flush->written[i] = volume->dirt[i].written;
+		flush->flushed[i] = volume->dirt[i].flushed;
 		if (flush->covers_all || volume->dirt[i].written > volume->dirt[i].flushed)
 			flush->epochs[i] = 1; /* of now: make_targets() */
 	}
@@ -435,7 +452,9 @@ void flush_note_write(struct gateway_volume *volume, uint32_t pg, uint64_t loss_
 {
 	struct dirt *dirt = &volume->dirt[pg_number(pg)];
 
-	if (dirt->written == dirt->flushed && loss_epoch > dirt->loss_epoch)
+	/* While others' writes may be unflushed there, ours do not make what they lost forgotten. */
+	if (dirt->written == dirt->flushed && !volume->has_strangers &&
+	    loss_epoch > dirt->loss_epoch)
 		dirt->loss_epoch = loss_epoch;
 	dirt->written++;
 }

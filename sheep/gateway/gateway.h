@@ -46,8 +46,12 @@ struct gateway_part gateway_split(uint64_t offset, uint64_t length);
 
 struct gateway_hub_options {
 	struct loop *loop; /* of the engine */
-	/* Propose an unsigned command, which is taken; it is repeated until it has been applied. */
-	void (*propose)(void *context, struct cluster_command *command);
+	/*
+	 * Propose an unsigned command, which is taken. It is repeated until it is decided, however long
+	 * that takes; then, with the map that it made already applied, gateway_hub_decided() is to
+	 * be called with @token. -ENOMEM, -E_SHUTDOWN: it is not taken on, nothing will be told.
+	 */
+	int (*propose)(void *context, struct cluster_command *command, void *token);
 	void *context;
 };
 
@@ -55,7 +59,12 @@ struct gateway_hub *gateway_hub_new(const struct gateway_hub_options *options);
 void gateway_hub_free(struct gateway_hub *hub); /* NULL is allowed */
 /* Opens that wait get -E_SHUTDOWN, as do all from now on. */
 void gateway_hub_stop(struct gateway_hub *hub);
-/* On each new map, after it was given or mailed to the loops' gateways. @session: ours; 0: not registered. */
+/* Never inside `propose`. @has_effect: the command was not refused. */
+void gateway_hub_decided(struct gateway_hub *hub, void *token, bool has_effect);
+/*
+ * On each new map, after it was given or mailed to the loops' gateways. @session: ours; 0: not
+ * registered.
+ */
 void gateway_hub_apply(struct gateway_hub *hub, struct cluster_map *map, uint64_t session);
 
 /* ---- one per loop ---- */

@@ -74,8 +74,8 @@ struct flush;
 struct gateway_volume {
 	struct gateway *gateway;
 	uint64_t id;
-	uint32_t uses;
-	bool is_gone; /* deleted while open: every request fails */
+	uint32_t uses; /* 0: closed, and kept for what it knows of unflushed writes */
+	bool is_gone;  /* deleted while open: every request fails */
 	/* from the map */
 	char name[LOG_NAME_SIZE];
 	uint64_t size_bytes;

@@ -4,8 +4,12 @@
  * The first use of a volume is answered after a committed VOLUME_OPEN, so that open and delete
  * cannot cross; VOLUME_CLOSE is proposed `close_delay` after the last use, so that a client that
  * comes back costs nothing. What the map says and what is wanted are compared at each map, use and
- * timer; the difference is proposed. So a lost proposal, a new session or a volume that goes
- * meanwhile need no cases of their own.
+ * timer; the difference is proposed. So a new session or a volume that goes meanwhile need no cases
+ * of their own.
+ *
+ * Always true: at most one command of a volume is undecided. A close that is under way may be
+ * committed at any later time, and would close what has been opened again meanwhile: an open
+ * waits for it, and is proposed after it.
  */
 #include "sheep/gateway/hub.h"
 
@@ -17,16 +21,19 @@
 #include "lib/base/size.h"
 #include "sheep/gateway/gateway_priv.h"
 
-/* Again after so long without an effect: the command may have been a no-op. */
+/* Again after so long, when the command was refused. */
 #define PROPOSE_AGAIN_NS NS_PER_S
+
+enum use_command { USE_NONE, USE_OPEN, USE_CLOSE };
 
 struct use {
 	uint64_t id; /* of the volume */
 	struct gateway_hub *hub;
 	uint32_t writers, readers;    /* connections, those that wait included */
 	struct cds_list_head waiters; /* gateway_open */
-	uint64_t proposed_ns;	      /* when the difference was proposed last; 0: it was not */
-	uint64_t idle_ns;	      /* since when nobody uses it; 0: somebody does */
+	enum use_command undecided;
+	uint64_t proposed_ns; /* when a command was proposed last that had no effect yet */
+	uint64_t idle_ns;     /* since when nobody uses it; 0: somebody does */
 	struct loop_timer timer;
 	UT_hash_handle hh;
 };
@@ -63,20 +70,27 @@ static void use_free(struct use *use)
 	free(use);
 }
 
-static void propose(struct use *use, struct cluster_command *command)
+static void propose(struct use *use, enum use_command kind)
 {
 	struct gateway_hub *hub = use->hub;
 	uint64_t now = loop_now(hub->options.loop);
+	struct cluster_command *command;
 
 	if (use->proposed_ns && now < use->proposed_ns + PROPOSE_AGAIN_NS) {
-		cluster_command_free(command);
+		loop_timer_start(hub->options.loop, &use->timer,
+				 use->proposed_ns + PROPOSE_AGAIN_NS);
 		return;
 	}
+	if (kind == USE_OPEN)
+		command = cluster_command_volume_open(use->id, hub->session,
+						      use->writers ? 0 : LOG_OPEN_READ_ONLY);
+	else
+		command = cluster_command_volume_close(use->id, hub->session);
 	use->proposed_ns = now;
-	if (command)
-		hub->options.propose(hub->options.context, command);
-	/* Without memory for the command the timer tries again, too. */
-	loop_timer_start(hub->options.loop, &use->timer, now + PROPOSE_AGAIN_NS);
+	if (command && hub->options.propose(hub->options.context, command, use) == 0)
+		use->undecided = kind;
+	else
+		loop_timer_start(hub->options.loop, &use->timer, now + PROPOSE_AGAIN_NS);
 }
 
 static void answer_waiters(struct use *use, int result)
@@ -98,32 +112,44 @@ static void reconcile(struct use *use)
 	const struct cluster_opener *opener = volume ? our_opener(hub, volume) : NULL;
 	bool is_used = use->writers + use->readers > 0;
 	uint32_t flags = use->writers ? 0 : LOG_OPEN_READ_ONLY;
-	uint64_t now = loop_now(hub->options.loop);
 
 	if (!volume) {
 		struct gateway_open *open;
 		cds_list_for_each_entry(open, &use->waiters, link)
 			*(open->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers) -= 1;
 		answer_waiters(use, -E_NOT_FOUND);
-		if (use->writers + use->readers == 0)
+		if (use->writers + use->readers == 0 && !use->undecided)
 			use_free(use);
+	} else if (use->undecided == USE_CLOSE) {
 		return;
-	}
-	if (is_used && opener && (opener->flags & LOG_OPEN_READ_ONLY) <= flags) {
-		use->proposed_ns = 0;
+	} else if (is_used && opener && (opener->flags & LOG_OPEN_READ_ONLY) <= flags) {
 		answer_waiters(use, 0);
+	} else if (use->undecided) {
+		return;
 	} else if (is_used) {
-		propose(use, cluster_command_volume_open(use->id, hub->session, flags));
+		propose(use, USE_OPEN);
 	} else if (!opener) {
 		use_free(use);
 	} else {
 		uint64_t due =
 			use->idle_ns + cluster_setting_ns(hub->map, CLUSTER_SETTING_CLOSE_DELAY);
-		if (now < due)
+		if (loop_now(hub->options.loop) < due)
 			loop_timer_start(hub->options.loop, &use->timer, due);
 		else
-			propose(use, cluster_command_volume_close(use->id, hub->session));
+			propose(use, USE_CLOSE);
 	}
+}
+
+void gateway_hub_decided(struct gateway_hub *hub, void *token, bool has_effect)
+{
+	struct use *use = token;
+
+	assert(use->undecided);
+	use->undecided = USE_NONE;
+	if (has_effect)
+		use->proposed_ns = 0;
+	if (hub->session && !hub->is_stopping)
+		reconcile(use);
 }
 
 static void on_timer(struct loop_timer *timer)
@@ -169,8 +195,6 @@ void hub_open(struct gateway_hub *hub, struct gateway_open *open)
 	}
 	*(open->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers) += 1;
 	use->idle_ns = 0;
-	if (cds_list_empty(&use->waiters))
-		use->proposed_ns = 0;
 	cds_list_add_tail(&open->link, &use->waiters);
 	reconcile(use);
 }
@@ -193,10 +217,8 @@ static void deliver_close(struct loop *loop, struct loop_mail *mail)
 		uint32_t *users = close->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers;
 		assert(*users > 0);
 		--*users;
-		if (use->writers + use->readers == 0) {
+		if (use->writers + use->readers == 0)
 			use->idle_ns = loop_now(loop);
-			use->proposed_ns = 0;
-		}
 		if (!hub->is_stopping)
 			reconcile(use);
 	}

@@ -79,12 +79,17 @@ static void piece_start(struct piece *piece, struct gateway_io *io, struct gatew
 	route_submit(piece);
 }
 
-/* Send as many further parts as may be. */
+/*
+ * Send as many further parts as may be. None of them ends in here: what would refuse them at once
+ * is looked at first, so @io is still there afterwards.
+ */
 void io_pump(struct gateway_io *io)
 {
 	struct gateway *gateway = io->volume->gateway;
 	uint64_t end = io->offset + io->length;
 
+	if (io->next < end && io->result == 0 && (io->volume->is_gone || gateway->is_stopping))
+		io->result = -E_SHUTDOWN;
 	while (io->next < end && io->result == 0 && io->flying < GATEWAY_IO_WINDOW) {
 		struct piece *piece = pool_get(gateway->pieces);
 		if (!piece) {
@@ -126,15 +131,17 @@ static void io_advance(struct gateway_io *io)
 		io_done(io, io->result);
 }
 
-/* A piece has become free: the request that waits longest gets it. */
+/* Pieces have become free: the requests that wait longest get them. One may want none any more. */
 static void feed_starved(struct gateway *gateway)
 {
-	if (cds_list_empty(&gateway->starved))
-		return;
-	struct gateway_io *io = cds_list_first_entry(&gateway->starved, struct gateway_io, link);
-	cds_list_del(&io->link);
-	io->is_starved = false;
-	io_advance(io);
+	while (!cds_list_empty(&gateway->starved) &&
+	       pool_busy(gateway->pieces) < pool_count(gateway->pieces)) {
+		struct gateway_io *io =
+			cds_list_first_entry(&gateway->starved, struct gateway_io, link);
+		cds_list_del(&io->link);
+		io->is_starved = false;
+		io_advance(io);
+	}
 }
 
 void piece_done(struct piece *piece, int result)

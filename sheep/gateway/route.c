@@ -109,11 +109,12 @@ static void on_answer(struct piece *piece, int result)
 		park(piece);
 		return;
 	}
-	if (result < 0 && piece->gateway->is_stopping)
+	if (result < 0 &&
+	    (piece->gateway->is_stopping || (piece->volume->is_gone && is_retried(result))))
 		result = -E_SHUTDOWN;
 	else if (result < 0)
-		log_warning("gateway: pg %u: request of volume '%s' failed: %s", piece->io.pg,
-			    piece->volume->name, err_text(result));
+		log_debug("gateway: pg %u: request of volume '%s' failed: %s", piece->io.pg,
+			  piece->volume->name, err_text(result));
 	finish(piece, result);
 }
 
@@ -291,7 +292,12 @@ static void send(struct piece *piece)
 		finish(piece, -E_SHUTDOWN);
 		return;
 	}
-	if (!there || !(there->flags & CLUSTER_NODE_UP) || gateway->session == 0) {
+	uint16_t home = there && node == gateway->node
+				? pg_peers_loop_of(gateway->map, pg->primary, pg->id)
+				: 0;
+	/* `home`: a map may tell of another start of this node, with other loops. */
+	if (!there || !(there->flags & CLUSTER_NODE_UP) || gateway->session == 0 ||
+	    home >= gateway->options.loop_count) {
 		piece->io.epoch = pg ? pg->epoch : 0;
 		park(piece);
 		return;
@@ -307,7 +313,7 @@ static void send(struct piece *piece)
 		piece->io.lowest = first->io.number;
 	}
 	if (node == gateway->node) {
-		send_local(piece, pg_peers_loop_of(gateway->map, pg->primary, pg->id));
+		send_local(piece, home);
 		return;
 	}
 	struct net_link *link =

@@ -87,6 +87,20 @@ static void volume_free(struct gateway_volume *volume)
 	free(volume);
 }
 
+static void volume_forget(struct gateway_volume *volume)
+{
+	cds_list_del(&volume->link);
+	volume_free(volume);
+}
+
+static bool is_dirty(const struct gateway_volume *volume)
+{
+	for (uint32_t i = 0; i < volume->dirt_count; i++)
+		if (volume->dirt[i].written > volume->dirt[i].flushed)
+			return true;
+	return false;
+}
+
 static struct gateway_volume *volume_find(struct gateway *gateway, uint64_t id)
 {
 	struct gateway_volume *volume;
@@ -196,8 +210,12 @@ void gateway_close(struct gateway_volume *volume, unsigned flags)
 	if (--volume->uses > 0)
 		return;
 	flush_cancel(volume);
-	cds_list_del(&volume->link);
-	volume_free(volume);
+	/* What was acknowledged and not flushed is remembered: should it get lost, the FLUSH of a
+	 * client that comes back says so. */
+	if (volume->is_gone || !is_dirty(volume))
+		volume_forget(volume);
+	else
+		volume->has_strangers = true;
 }
 
 /* ---- the gateway ---- */
@@ -225,9 +243,14 @@ struct gateway *gateway_new(const struct gateway_options *options)
 
 void gateway_free(struct gateway *gateway)
 {
+	struct gateway_volume *volume, *next;
+
 	if (!gateway)
 		return;
-	assert(cds_list_empty(&gateway->volumes));
+	cds_list_for_each_entry_safe(volume, next, &gateway->volumes, link) {
+		assert(volume->uses == 0);
+		volume_forget(volume);
+	}
 	route_free(gateway);
 	pool_free(gateway->pieces);
 	cluster_map_put(gateway->map);
@@ -237,7 +260,7 @@ void gateway_free(struct gateway *gateway)
 void gateway_apply(struct gateway *gateway, struct cluster_map *map, uint32_t node,
 		   uint64_t session)
 {
-	struct gateway_volume *volume;
+	struct gateway_volume *volume, *next;
 
 	cluster_map_put(gateway->map);
 	gateway->map = cluster_map_get(map);
@@ -248,9 +271,11 @@ void gateway_apply(struct gateway *gateway, struct cluster_map *map, uint32_t no
 		gateway->session = 0; /* requests wait; the next map tries again */
 		return;
 	}
-	cds_list_for_each_entry(volume, &gateway->volumes, link) {
+	cds_list_for_each_entry_safe(volume, next, &gateway->volumes, link) {
 		const struct cluster_volume *v = cluster_volume(map, volume->id);
-		if (v && volume_apply(volume, v) < 0)
+		if (!v && volume->uses == 0)
+			volume_forget(volume);
+		else if (v && volume_apply(volume, v) < 0)
 			log_error("gateway: volume '%s': out of memory, its layers are those of "
 				  "an older map",
 				  volume->name);

@@ -176,6 +176,12 @@ static int parse_arguments(const struct slice *payload, struct json_object **out
 	return 0;
 }
 
+/* What is asked now might not be answered before the loops end. */
+static bool node_is_ending(const struct node *node)
+{
+	return node->phase >= NODE_STOPPING;
+}
+
 static void on_request(struct net_request *request)
 {
 	struct admin *admin = net_request_context(request);
@@ -198,6 +204,10 @@ static void on_request(struct net_request *request)
 	if (wait > 2 * DEADLINE_MARGIN_NS)
 		wait -= DEADLINE_MARGIN_NS;
 	call->deadline_ns = loop_now(loop) + wait;
+	if (node_is_ending(admin->node)) {
+		admin_refuse(call, PROTO_STATUS_SHUTDOWN, "the sheep stops");
+		return;
+	}
 	if (from_le32(body->flags) != 0) {
 		admin_refuse(call, PROTO_STATUS_INVALID, "unknown flags 0x%x",
 			     from_le32(body->flags));

@@ -1,3 +1,8 @@
+/*
+ * Deaths are remembered from when the engine tells them until the map shows their outcome: a start
+ * that died while its registration was on its way appears late, and must not stay up for ever.
+ * Nothing is proposed before we are registered ourselves.
+ */
 #include "sheep/service/caretaker.h"
 
 #include <stdlib.h>
@@ -11,21 +16,25 @@
 #define PLAN_DELAY_NS (100 * NS_PER_MS)
 #define PLAN_MAX      64u
 /* A node that is not the first waits so much longer per place before it acts for the first. */
-#define RANK_DELAY_NS (300 * NS_PER_MS)
-#define CHECK_NS      NS_PER_S
-#define COMMAND_NS    (10 * NS_PER_S)
+#define RANK_DELAY_NS	   (300 * NS_PER_MS)
+#define RANK_PLAN_DELAY_NS (2 * NS_PER_S) /* a plan costs more than a death, and is less urgent */
+#define RANK_PLAN_MAX	   2u
+#define CHECK_NS	   NS_PER_S
+/* Ends whose registration was never seen; more than that forget the oldest. */
+#define ENDED_MAX 4096u
 
 /* A start of a node that has certainly ended. */
 struct ended {
 	struct uuid node;
 	uint64_t start;
-	uint64_t since_ns;
+	uint64_t session;  /* of the node, when we heard of it: a later one ends this one's case */
+	uint64_t since_ns; /* since when the map shows it as up; 0: it does not */
 	struct cds_list_head link;
 };
 
-/* A node that is not up. */
+/* A node that is not up, or a store that has failed. */
 struct down {
-	uint32_t node;
+	uint32_t id;
 	uint64_t since_ns;
 	UT_hash_handle hh;
 };
@@ -37,20 +46,27 @@ struct caretaker {
 	struct uuid *live; /* as the engine told last */
 	uint32_t live_count;
 	struct cds_list_head ended;
-	struct down *down; /* by id */
+	uint32_t ended_count;
+	struct down *down_nodes, *failed_stores; /* by id */
 	struct loop_timer check_timer, plan_timer;
+	bool was_formatted;
 	bool is_stopped;
 };
 
-static void propose(struct caretaker *caretaker, struct cluster_command *command)
+static bool may_act(const struct caretaker *caretaker)
 {
-	state_propose(caretaker->state, command, NULL, loop_now(caretaker->loop) + COMMAND_NS);
+	return !caretaker->is_stopped && state_node(caretaker->state) != 0;
 }
 
-static bool is_live(const struct caretaker *caretaker, const struct uuid *node)
+static bool is_live(const struct caretaker *caretaker, const struct cluster_node *node)
 {
+	const struct ended *ended;
+
+	cds_list_for_each_entry(ended, &caretaker->ended, link)
+		if (ended->start == node->start && uuid_is_equal(&ended->node, &node->uuid))
+			return false;
 	for (uint32_t i = 0; i < caretaker->live_count; i++)
-		if (uuid_is_equal(&caretaker->live[i], node))
+		if (uuid_is_equal(&caretaker->live[i], &node->uuid))
 			return true;
 	return false;
 }
@@ -65,86 +81,177 @@ static unsigned rank(const struct caretaker *caretaker)
 	for (node = cluster_node_next(map, 0); node; node = cluster_node_next(map, node->id)) {
 		if (uuid_is_equal(&node->uuid, &caretaker->self))
 			return before;
-		if ((node->flags & CLUSTER_NODE_UP) && is_live(caretaker, &node->uuid))
+		if ((node->flags & CLUSTER_NODE_UP) && is_live(caretaker, node))
 			before++;
 	}
 	return before;
 }
 
+static void check_by(struct caretaker *caretaker, uint64_t deadline_ns)
+{
+	struct loop_timer *timer = &caretaker->check_timer;
+
+	if (!loop_timer_is_armed(timer) || timer->deadline_ns > deadline_ns)
+		loop_timer_start(caretaker->loop, timer, deadline_ns);
+}
+
 /* ---- deaths ---- */
+
+static void forget(struct caretaker *caretaker, struct ended *ended)
+{
+	cds_list_del(&ended->link);
+	caretaker->ended_count--;
+	free(ended);
+}
+
+/* Does the map show how this end went out: reported, or followed by another start? */
+static bool is_over(const struct ended *ended, const struct cluster_node *node)
+{
+	if (!node)
+		return false;
+	if (node->start == ended->start)
+		return !(node->flags & CLUSTER_NODE_UP);
+	return node->session > ended->session;
+}
+
+static void report(struct caretaker *caretaker, struct ended *ended,
+		   const struct cluster_node *node, unsigned our_rank)
+{
+	uint64_t now = loop_now(caretaker->loop);
+
+	if (!ended->since_ns)
+		ended->since_ns = now + our_rank * RANK_DELAY_NS;
+	if (now >= ended->since_ns) {
+		log_info("node %u: its process is certainly dead", node->id);
+		state_propose(caretaker->state, cluster_command_dead(node->id, node->incarnation),
+			      NULL, now + CHECK_NS);
+		ended->since_ns = now + CHECK_NS; /* and again, should it have been in vain */
+	}
+	check_by(caretaker, ended->since_ns);
+}
 
 static void report_deaths(struct caretaker *caretaker)
 {
 	struct cluster_map *map = state_map(caretaker->state);
-	uint64_t now = loop_now(caretaker->loop), patience = rank(caretaker) * RANK_DELAY_NS;
+	unsigned our_rank = cds_list_empty(&caretaker->ended) ? 0 : rank(caretaker);
 	struct ended *ended, *next;
 
+	if (!may_act(caretaker))
+		return;
 	cds_list_for_each_entry_safe(ended, next, &caretaker->ended, link) {
 		const struct cluster_node *node = cluster_node_by_uuid(map, &ended->node);
-		bool is_up = node && node->start == ended->start && (node->flags & CLUSTER_NODE_UP);
-		if (is_up && now >= ended->since_ns + patience) {
-			log_info("node %u: its process is certainly dead", node->id);
-			propose(caretaker, cluster_command_dead(node->id, node->incarnation));
-			ended->since_ns = now + CHECK_NS; /* and again, should that get lost */
-		} else if (!is_up && now >= ended->since_ns + COMMAND_NS) {
-			/* Its registration may have been on its way when it died: long decided now. */
-			cds_list_del(&ended->link);
-			free(ended);
-		}
+		if (is_over(ended, node))
+			forget(caretaker, ended);
+		else if (node && node->start == ended->start)
+			report(caretaker, ended, node, our_rank);
 	}
 }
 
-void caretaker_ended(struct caretaker *caretaker, const struct uuid *node, uint64_t start)
+void caretaker_ended(struct caretaker *caretaker, const struct uuid *uuid, uint64_t start)
 {
+	const struct cluster_node *node = cluster_node_by_uuid(state_map(caretaker->state), uuid);
 	struct ended *ended;
 
 	cds_list_for_each_entry(ended, &caretaker->ended, link)
-		if (uuid_is_equal(&ended->node, node) && ended->start == start)
+		if (uuid_is_equal(&ended->node, uuid) && ended->start == start)
 			return;
 	ended = calloc(1, sizeof(*ended));
 	if (!ended) {
 		log_error("out of memory to report the death of a node");
 		return;
 	}
-	ended->node = *node;
+	ended->node = *uuid;
 	ended->start = start;
-	ended->since_ns = loop_now(caretaker->loop);
+	ended->session = node ? node->session : 0;
 	cds_list_add_tail(&ended->link, &caretaker->ended);
-	if (!caretaker->is_stopped)
-		report_deaths(caretaker);
+	if (++caretaker->ended_count > ENDED_MAX)
+		forget(caretaker, cds_list_first_entry(&caretaker->ended, struct ended, link));
+	report_deaths(caretaker);
 }
 
-/* ---- placement ---- */
+/* ---- what has been down for long ---- */
+
+/* Begin or end to count the time for @id. */
+static void note(struct caretaker *caretaker, struct down **table, uint32_t id, bool is_down)
+{
+	struct down *down;
+
+	HASH_FIND(hh, *table, &id, sizeof(id), down);
+	if (down && !is_down) {
+		HASH_DEL(*table, down);
+		free(down);
+	} else if (!down && is_down) {
+		down = calloc(1, sizeof(*down));
+		if (!down)
+			return; /* later, then */
+		down->id = id;
+		down->since_ns = loop_now(caretaker->loop);
+		HASH_ADD(hh, *table, id, sizeof(down->id), down);
+	}
+}
 
 static void note_down(struct caretaker *caretaker, struct cluster_map *map)
 {
+	const struct cluster_store *store;
 	const struct cluster_node *node;
-	struct down *down;
+	struct down *down, *next;
 
-	for (node = cluster_node_next(map, 0); node; node = cluster_node_next(map, node->id)) {
-		HASH_FIND(hh, caretaker->down, &node->id, sizeof(node->id), down);
-		if (down && (node->flags & CLUSTER_NODE_UP)) {
-			HASH_DEL(caretaker->down, down);
-			free(down);
-		} else if (!down && !(node->flags & CLUSTER_NODE_UP)) {
-			down = calloc(1, sizeof(*down));
-			if (!down)
-				return; /* later, then */
-			down->node = node->id;
-			down->since_ns = loop_now(caretaker->loop);
-			HASH_ADD(hh, caretaker->down, node, sizeof(down->node), down);
-		}
-	}
+	HASH_ITER(hh, caretaker->down_nodes, down, next)
+		if (!cluster_node(map, down->id))
+			note(caretaker, &caretaker->down_nodes, down->id, false);
+	HASH_ITER(hh, caretaker->failed_stores, down, next)
+		if (!cluster_store(map, down->id))
+			note(caretaker, &caretaker->failed_stores, down->id, false);
+	for (node = cluster_node_next(map, 0); node; node = cluster_node_next(map, node->id))
+		note(caretaker, &caretaker->down_nodes, node->id, !(node->flags & CLUSTER_NODE_UP));
+	for (store = cluster_store_next(map, 0); store; store = cluster_store_next(map, store->id))
+		note(caretaker, &caretaker->failed_stores, store->id,
+		     store->flags & CLUSTER_STORE_FAILED);
+}
+
+static bool is_long_down(const struct caretaker *caretaker, const struct down *down)
+{
+	uint64_t interval =
+		cluster_setting_ns(state_map(caretaker->state), CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+
+	return loop_now(caretaker->loop) - down->since_ns >= interval;
 }
 
 bool caretaker_is_out(const struct caretaker *caretaker, uint32_t node)
 {
-	uint64_t interval =
-		cluster_setting_ns(state_map(caretaker->state), CLUSTER_SETTING_DOWN_OUT_INTERVAL);
 	struct down *down;
 
-	HASH_FIND(hh, caretaker->down, &node, sizeof(node), down);
-	return down && loop_now(caretaker->loop) - down->since_ns >= interval;
+	HASH_FIND(hh, caretaker->down_nodes, &node, sizeof(node), down);
+	return down && is_long_down(caretaker, down);
+}
+
+static uint32_t list_out(const struct caretaker *caretaker, struct down *table, uint32_t *out,
+			 uint32_t max)
+{
+	struct down *down, *next;
+	uint32_t count = 0;
+
+	HASH_ITER(hh, table, down, next)
+		if (is_long_down(caretaker, down) && count < max)
+			out[count++] = down->id;
+	return count;
+}
+
+/* ---- placement ---- */
+
+static void plan_after(struct caretaker *caretaker, uint64_t delay_ns)
+{
+	if (!loop_timer_is_armed(&caretaker->plan_timer))
+		loop_timer_start(caretaker->loop, &caretaker->plan_timer,
+				 loop_now(caretaker->loop) + delay_ns);
+}
+
+static void plan_soon(struct caretaker *caretaker)
+{
+	unsigned our_rank = rank(caretaker);
+
+	if (our_rank <= RANK_PLAN_MAX)
+		plan_after(caretaker, PLAN_DELAY_NS + our_rank * RANK_PLAN_DELAY_NS);
 }
 
 static void on_plan_timer(struct loop_timer *timer)
@@ -152,47 +259,56 @@ static void on_plan_timer(struct loop_timer *timer)
 	struct caretaker *caretaker = container_of_type(timer, struct caretaker, plan_timer);
 	struct cluster_map *map = state_map(caretaker->state);
 	struct cluster_command *commands[PLAN_MAX];
-	uint32_t out[CLUSTER_NODES_MAX], out_count = 0; /* nodes down for long */
-	struct down *down, *next;
+	uint32_t nodes[CLUSTER_NODES_MAX], stores[CLUSTER_STORES_MAX];
 
-	if (caretaker->is_stopped || !cluster_is_formatted(map) || rank(caretaker) > 0)
+	if (!may_act(caretaker) || !cluster_is_formatted(map))
 		return;
-	HASH_ITER(hh, caretaker->down, down, next)
-		if (caretaker_is_out(caretaker, down->node) && out_count < CLUSTER_NODES_MAX)
-			out[out_count++] = down->node;
-	const struct cluster_plan_input input = {.out_nodes = out, .out_node_count = out_count};
+	const struct cluster_plan_input input = {
+		.out_nodes = nodes,
+		.out_node_count =
+			list_out(caretaker, caretaker->down_nodes, nodes, CLUSTER_NODES_MAX),
+		.out_stores = stores,
+		.out_store_count =
+			list_out(caretaker, caretaker->failed_stores, stores, CLUSTER_STORES_MAX),
+	};
 	int count = cluster_plan(map, &input, commands, PLAN_MAX);
+	if (count < 0)
+		plan_after(caretaker, CHECK_NS); /* out of memory */
 	for (int i = 0; i < count; i++)
-		propose(caretaker, commands[i]);
-	if (count > 0)
+		state_propose(caretaker->state, commands[i], NULL,
+			      loop_now(caretaker->loop) + CHECK_NS);
+	if (count > 0) {
 		log_info("placement: %d change%s proposed", count, count == 1 ? "" : "s");
-}
-
-static void plan_soon(struct caretaker *caretaker)
-{
-	if (!loop_timer_is_armed(&caretaker->plan_timer))
-		loop_timer_start(caretaker->loop, &caretaker->plan_timer,
-				 loop_now(caretaker->loop) + PLAN_DELAY_NS);
+		plan_after(caretaker, CHECK_NS); /* see whether they were made */
+	}
 }
 
 void caretaker_applied(struct caretaker *caretaker, struct cluster_map *map)
 {
+	bool is_formatted = cluster_is_formatted(map);
+
 	note_down(caretaker, map);
-	if (caretaker->is_stopped)
+	if (!may_act(caretaker))
 		return;
 	report_deaths(caretaker);
-	plan_soon(caretaker);
+	/* Nobody can do anything with a new cluster before its first plan. */
+	if (is_formatted && !caretaker->was_formatted && rank(caretaker) == 0)
+		loop_timer_start(caretaker->loop, &caretaker->plan_timer,
+				 loop_now(caretaker->loop));
+	else if (is_formatted)
+		plan_soon(caretaker);
+	caretaker->was_formatted = is_formatted;
 }
 
-/* Once a second: deaths that others should have reported, nodes that have been down for long. */
+/* Once a second, and when a death is due: what others should have done, and what time brings. */
 static void on_check_timer(struct loop_timer *timer)
 {
 	struct caretaker *caretaker = container_of_type(timer, struct caretaker, check_timer);
 
+	check_by(caretaker, loop_now(caretaker->loop) + CHECK_NS);
 	report_deaths(caretaker);
-	if (caretaker->down)
+	if (may_act(caretaker) && (caretaker->down_nodes || caretaker->failed_stores))
 		plan_soon(caretaker);
-	loop_timer_start(caretaker->loop, timer, loop_now(caretaker->loop) + CHECK_NS);
 }
 
 void caretaker_members(struct caretaker *caretaker, const struct engine_member *members,
@@ -235,20 +351,27 @@ void caretaker_stop(struct caretaker *caretaker)
 	loop_timer_stop(caretaker->loop, &caretaker->plan_timer);
 }
 
+static void down_free(struct down *table)
+{
+	struct down *down, *next;
+
+	HASH_ITER(hh, table, down, next) {
+		HASH_DEL(table, down);
+		free(down);
+	}
+}
+
 void caretaker_free(struct caretaker *caretaker)
 {
-	struct ended *ended, *next_ended;
-	struct down *down, *next_down;
+	struct ended *ended, *next;
 
 	if (!caretaker)
 		return;
 	caretaker_stop(caretaker);
-	cds_list_for_each_entry_safe(ended, next_ended, &caretaker->ended, link)
+	cds_list_for_each_entry_safe(ended, next, &caretaker->ended, link)
 		free(ended);
-	HASH_ITER(hh, caretaker->down, down, next_down) {
-		HASH_DEL(caretaker->down, down);
-		free(down);
-	}
+	down_free(caretaker->down_nodes);
+	down_free(caretaker->failed_stores);
 	free(caretaker->live);
 	free(caretaker);
 }

@@ -2,7 +2,8 @@
  * The life of a sheep up to the moment when it serves; stop.c has the rest.
  *
  * Always true: (1) nothing is acknowledged before our own registration has been applied here
- * (R1); (2) a store's incarnation is raised on disk before it is registered; (3) the engine's
+ * (R1); (2) a store's incarnation is raised on disk before it is registered, but for a restored store's;
+ * (3) the engine's
  * loop is worker 0's, and only there are state, hub, caretaker and this file's functions called
  * once the loops run.
  */
@@ -44,6 +45,12 @@ void node_enter(struct node *node, enum node_phase next, const char *why)
 	assert(phase_next[node->phase] & BIT(next));
 	log_info("sheep: %s -> %s: %s", phase_names[node->phase], phase_names[next], why);
 	node->phase = next;
+}
+
+bool node_is_serving(const struct node *node)
+{
+	return node->phase == NODE_RUNNING ||
+	       (node->phase == NODE_STOPPING && node->stop_stage == 0 && node->session);
 }
 
 void node_fail(struct node *node, const struct error *err)
@@ -140,12 +147,33 @@ static bool find_ourselves(struct node *node, const struct cluster_map *map)
 	return true;
 }
 
+/* What the log knows now need not be told again, and may be on disk. */
+static int confirm_registration(struct node *node, struct error *err)
+{
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct node_store *store = &node->stores[i];
+		int rc = 0;
+		if (store->is_stale)
+			rc = store_set_incarnation(store->store, store->incarnation, err);
+		if (rc == 0 && store_identity(store->store)->lost_log)
+			rc = store_clear_lost_log(store->store, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
 static void start_serving(struct node *node)
 {
 	struct error err = {0};
 	char dir[NOTE_PATH_MAX];
-	int rc = note_dir(node->workers[0].loop, node->settings->runtime_dir, dir, &err);
+	int rc = confirm_registration(node, &err);
 
+	if (rc < 0) {
+		node_fail(node, &err);
+		return;
+	}
+	rc = note_dir(node->workers[0].loop, node->settings->runtime_dir, dir, &err);
 	for (unsigned i = 0; rc == 0 && i < node->store_count; i++)
 		rc = note_write(node->workers[0].loop, dir, node->stores[i].store, &err);
 	if (rc < 0) {
@@ -170,9 +198,16 @@ static void on_registered(struct proposal *proposal, enum proto_status status, c
 	struct node *node = container_of_type(proposal, struct node, register_proposal);
 	struct error err = {0};
 
-	if (node->phase != NODE_REGISTERING)
+	if (status == PROTO_STATUS_OK) {
+		state_set_node(node->state, (uint32_t)id);
+		caretaker_applied(node->caretaker, state_map(node->state)); /* it may act now */
+	}
+	if (node->phase != NODE_REGISTERING) {
+		/* We stop already; the log has us all the same, and is to hear that we leave. */
+		if (status == PROTO_STATUS_OK)
+			(void)find_ourselves(node, state_map(node->state));
 		return;
-	state_set_node(node->state, (uint32_t)id);
+	}
 	if (status != PROTO_STATUS_OK || !find_ourselves(node, state_map(node->state))) {
 		error_set(&err, -E_STALE, "the cluster refuses this sheep: %s", text);
 		node_fail(node, &err);
@@ -182,11 +217,28 @@ static void on_registered(struct proposal *proposal, enum proto_status status, c
 	start_serving(node);
 }
 
+/*
+ * A store that is behind the cluster's memory of it is a restored one: it registers as new (R2). Its own
+ * number stays what it is until that is in the log, so that a start after a crash sees it, too.
+ */
 static int raise_incarnations(struct node *node, struct error *err)
 {
 	for (unsigned i = 0; i < node->store_count; i++) {
 		struct node_store *store = &node->stores[i];
-		store->incarnation = store_identity(store->store)->incarnation + 1;
+		const struct store_identity *identity = store_identity(store->store);
+		const struct cluster_store *known =
+			cluster_store_by_uuid(state_map(node->state), &identity->uuid);
+		store->is_stale = known && identity->incarnation < known->incarnation;
+		store->incarnation =
+			(store->is_stale ? known->incarnation : identity->incarnation) + 1;
+		if (store->is_stale) {
+			log_warning(
+				"store '%s': was started %llu times, and the cluster knows of "
+				"start %llu: restored from a backup? Its copies are filled again",
+				store_path(store->store), (unsigned long long)identity->incarnation,
+				(unsigned long long)known->incarnation);
+			continue;
+		}
 		int rc = store_set_incarnation(store->store, store->incarnation, err);
 		if (rc < 0)
 			return rc;
@@ -227,7 +279,7 @@ static struct cluster_command *register_command(const struct node *node)
 			.size_bytes = space.size_bytes,
 			.shards = identity->shards,
 			.flags = (store->is_unclean ? LOG_STORE_UNCLEAN : 0u) |
-				 (identity->is_new ? LOG_STORE_NEW : 0u),
+				 (identity->is_new || store->is_stale ? LOG_STORE_NEW : 0u),
 			.path = store_path(store->store),
 		};
 	}
@@ -264,23 +316,23 @@ static void on_applied(void *context, struct cluster_map *map, const struct clus
 	struct error err = {0};
 
 	caretaker_applied(node->caretaker, map);
-	if (node->phase == NODE_RUNNING) {
-		bool is_us = find_ourselves(node, map);
-		if (result && (result->changed & CLUSTER_CHANGED_FORMATTED)) {
-			if (stamp_stores(node, map, &err) < 0) {
-				node_fail(node, &err);
-				return;
-			}
-		}
-		node_publish(node, map, result);
-		if (!is_us) {
-			error_set(&err, -E_STALE_SESSION,
-				  "the cluster took this sheep for dead: start it again");
-			node_fail(node, &err);
-			return;
-		}
-		if (result && result->type == LOG_SHUTDOWN && result->status == PROTO_STATUS_OK)
-			node_stop(node, "cluster shutdown");
+	if (!node_is_serving(node))
+		return;
+	bool is_us = find_ourselves(node, map);
+	/* Also after an image: the entry of the format itself may never come. */
+	if (cluster_is_formatted(map) && stamp_stores(node, map, &err) < 0) {
+		node_fail(node, &err);
+		return;
+	}
+	node_publish(node, map, result);
+	if (node->phase != NODE_RUNNING)
+		return;
+	if (!is_us) {
+		error_set(&err, -E_STALE_SESSION,
+			  "the cluster took this sheep for dead: start it again");
+		node_fail(node, &err);
+	} else if (result && result->type == LOG_SHUTDOWN && result->status == PROTO_STATUS_OK) {
+		node_stop(node, "cluster shutdown");
 	}
 }
 
@@ -496,7 +548,7 @@ static int open_worker(struct node *node, struct worker *worker, struct error *e
 static int open_workers(struct node *node, struct error *err)
 {
 	const struct gateway_hub_options hub_options = {
-		.loop = node->workers[0].loop, .propose = node_propose, .context = node};
+		.loop = node->workers[0].loop, .propose = node_propose_for_hub, .context = node};
 	struct net *nets[SETTINGS_LOOPS_MAX];
 
 	node->hub = gateway_hub_new(&hub_options);
@@ -515,8 +567,15 @@ static int open_workers(struct node *node, struct error *err)
 static int open_cluster(struct node *node, struct error *err)
 {
 	struct loop *loop = node->workers[0].loop;
-	int rc = state_open(loop, node->settings->cluster, &node->uuid, node->start,
-			    &state_callbacks, node, &node->state, err);
+	const struct state_options options = {
+		.loop = loop,
+		.engine = node->settings->cluster,
+		.node = node->uuid,
+		.start = node->start,
+		.callbacks = &state_callbacks,
+		.context = node,
+	};
+	int rc = state_open(&options, &node->state, err);
 
 	if (rc < 0)
 		return rc;
@@ -541,6 +600,7 @@ int node_open(const struct settings *settings, struct logger *logger, struct nod
 	node->sets = calloc(settings->loops, sizeof(*node->sets));
 	node->stores = calloc(settings->stores.count + 1, sizeof(*node->stores));
 	if (!node->workers || !node->loops || !node->sets || !node->stores) {
+		node->is_abandoned = true;
 		node_free(node);
 		return error_set(err, -ENOMEM, "sheep");
 	}
@@ -580,6 +640,15 @@ static void *run_worker(void *context)
 	return (void *)(intptr_t)loop_run(worker->loop);
 }
 
+static void join_worker(struct worker *worker)
+{
+	if (!worker->has_thread)
+		return;
+	loop_stop(worker->loop);
+	(void)pthread_join(worker->thread, NULL);
+	worker->has_thread = false;
+}
+
 int node_run(struct node *node, struct error *err)
 {
 	int rc = 0;
@@ -588,14 +657,15 @@ int node_run(struct node *node, struct error *err)
 		rc = -pthread_create(&node->workers[i].thread, NULL, run_worker, &node->workers[i]);
 		node->workers[i].has_thread = rc == 0;
 	}
-	if (rc < 0)
-		return error_set(err, rc, "thread of a loop");
-	rc = loop_run(node->workers[0].loop);
-	for (unsigned i = 1; i < node->worker_count; i++) {
-		void *result;
-		loop_stop(node->workers[i].loop);
-		pthread_join(node->workers[i].thread, &result);
+	if (rc < 0) {
+		error_set(err, rc, "thread of a loop");
+		for (unsigned i = 1; i < node->worker_count; i++)
+			join_worker(&node->workers[i]);
+		return rc;
 	}
+	rc = loop_run(node->workers[0].loop);
+	for (unsigned i = 1; i < node->worker_count; i++)
+		join_worker(&node->workers[i]);
 	if (rc < 0)
 		return error_set(err, rc, "loop");
 	if (node->failure.code < 0) {
@@ -609,6 +679,8 @@ void node_free(struct node *node)
 {
 	if (!node)
 		return;
+	if (node->phase != NODE_STOPPED && !node->is_abandoned)
+		return; /* it broke in mid-flight, and the process ends: there is nothing to take apart */
 	admin_free(node->admin);
 	caretaker_free(node->caretaker);
 	state_free(node->state);

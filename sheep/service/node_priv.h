@@ -41,9 +41,11 @@ struct worker {
 	/* stopping */
 	struct loop_mail stop_mail;
 	struct shard_stop *stop_shards;
-	struct loop_op stop_op;
+	struct loop_op stop_op, clients_op;
 	struct loop_timer stop_timer;
 	unsigned stop_left;
+	bool is_counting_clients; /* stage CLIENTS waits for this loop */
+	bool are_clients_gone, are_pgs_gone;
 };
 
 struct node_store {
@@ -53,6 +55,7 @@ struct node_store {
 	uint64_t incarnation; /* as it is registered */
 	uint32_t id;	      /* in the map; 0: not registered */
 	bool is_unclean;
+	bool is_stale; /* the cluster saw a later start of it (R2) */
 };
 
 struct node {
@@ -85,10 +88,14 @@ struct node {
 	unsigned signals;
 	/* stopping */
 	unsigned stop_stage, stop_waiting;
+	struct loop_timer stage_timer;
+	bool is_abandoned, has_left;
 	struct error failure; /* why it stops; code 0: it was asked to */
 };
 
 void node_enter(struct node *node, enum node_phase next, const char *why);
+/* Do clients' requests still matter? From RUNNING until the last ones have ended or been given up. */
+bool node_is_serving(const struct node *node);
 
 /* node.c */
 /* As HELLOs say it. */
@@ -101,7 +108,9 @@ void node_fail(struct node *node, const struct error *err);
 void node_publish(struct node *node, struct cluster_map *map, const struct cluster_result *result);
 /* Our registration has been applied: the loops' PGs get the stores, before the next map. */
 void node_publish_stores(struct node *node);
-void node_propose(void *node, struct cluster_command *command);	    /* on the engine's loop */
+void node_propose(struct node *node, struct cluster_command *command); /* on the engine's loop */
+/* What the hub asks: see gateway_hub_options. */
+int node_propose_for_hub(void *node, struct cluster_command *command, void *token);
 void worker_propose(void *worker, struct cluster_command *command); /* on any loop */
 void worker_store_failed(struct node_store *store, int error);
 void worker_store_corrupt(struct node_store *store, uint32_t pg, const struct object_key *key);

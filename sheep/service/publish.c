@@ -115,13 +115,45 @@ struct command_mail {
 	struct cluster_command *command;
 };
 
-void node_propose(void *context, struct cluster_command *command)
+struct hub_proposal {
+	struct proposal proposal;
+	struct node *node;
+	void *token;
+};
+
+static void on_hub_decided(struct proposal *proposal, enum proto_status status, const char *text,
+			   uint64_t id)
+{
+	struct hub_proposal *mine = container_of_type(proposal, struct hub_proposal, proposal);
+
+	gateway_hub_decided(mine->node->hub, mine->token, status == PROTO_STATUS_OK);
+	free(mine);
+}
+
+int node_propose_for_hub(void *context, struct cluster_command *command, void *token)
 {
 	struct node *node = context;
+	struct hub_proposal *mine = calloc(1, sizeof(*mine));
 
+	int rc = !mine ? -ENOMEM : !node_is_serving(node) ? -E_SHUTDOWN : 0;
+
+	if (rc < 0) {
+		cluster_command_free(command);
+		free(mine);
+		return rc;
+	}
+	mine->proposal.done = on_hub_decided;
+	mine->node = node;
+	mine->token = token;
+	state_propose(node->state, command, &mine->proposal, UINT64_MAX);
+	return 0;
+}
+
+void node_propose(struct node *node, struct cluster_command *command)
+{
 	if (!command)
 		log_warning("out of memory for a command; it is tried again");
-	else if (node->phase >= NODE_STOPPING)
+	else if (!node_is_serving(node))
 		cluster_command_free(command);
 	else
 		state_propose(node->state, command, NULL,

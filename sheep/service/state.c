@@ -1,3 +1,15 @@
+/*
+ * The map, and our own commands until they are decided.
+ *
+ *   QUEUED --signed, proposed--> UNDECIDED --applied, or out of time--> (done)
+ *                                 |     ^
+ *                                 +-----+ proposed again: any may get lost on the way
+ *
+ * Always true: (1) a command is signed once, so that the log can tell it from its repetitions;
+ * (2) all that are undecided lie within CLUSTER_SEQUENCE_WINDOW: the log takes what is
+ * further below our newest one for a repetition; (3) a map that misses a command is never used,
+ * nor given to others.
+ */
 #include "sheep/service/state.h"
 
 #include <stdlib.h>
@@ -8,19 +20,10 @@
 
 /* A proposal that has not come back for so long is made again: the engine may lose any. */
 #define PROPOSE_AGAIN_NS (500 * NS_PER_MS)
-/* Undecided at a time; the rest waits in order. Well within CLUSTER_SEQUENCE_WINDOW. */
+/* Undecided at a time; the rest waits in order. */
 #define UNDECIDED_MAX (CLUSTER_SEQUENCE_WINDOW / 4)
-
-struct pending {
-	struct cds_list_head link; /* state.undecided, ascending by sequence, or state.queue */
-	struct cluster_command *command;
-	uint64_t sequence; /* 0: not signed yet */
-	uint64_t proposed_ns;
-	uint64_t deadline_ns;
-	struct proposal *proposal;
-	/* Without a command: what to say later, as nothing is called inside state_propose(). */
-	enum proto_status status;
-};
+/* Waiting commands that nobody waits for; beyond it they are lost, which their senders expect. */
+#define QUEUE_MAX 8192u
 
 struct state {
 	struct loop *loop;
@@ -30,44 +33,101 @@ struct state {
 	struct cluster_map *map;
 	struct cluster_proposer proposer;
 	bool is_ready, has_quorum, is_leaving;
-	struct cds_list_head undecided, queue;
-	uint32_t undecided_count;
+	bool is_broken; /* the map misses a command */
+	/* Our newest command when an image was installed: what became of those up to it may be in
+	 * the image, and nobody can tell. */
+	uint64_t unsure_sequence;
+	struct cds_list_head undecided, queue; /* struct proposal; undecided: by sequence */
+	uint32_t undecided_count, queue_count;
 	struct loop_timer timer;
 };
 
 /* ---- proposals ---- */
 
-static void pending_end(struct pending *pending, enum proto_status status, const char *text,
-			uint64_t id)
+static void proposal_end(struct proposal *proposal, enum proto_status status, const char *text,
+			 uint64_t id)
 {
-	struct proposal *proposal = pending->proposal;
-
-	cds_list_del(&pending->link);
-	cluster_command_free(pending->command);
-	free(pending);
-	if (proposal)
-		proposal->done(proposal, status, text, id);
+	cds_list_del(&proposal->link);
+	cluster_command_free(proposal->command);
+	proposal->command = NULL;
+	proposal->done(proposal, status, text, id);
 }
 
-static void send(struct state *state, struct pending *pending)
+/* Of those that nobody waits for. */
+static void on_nobodys_done(struct proposal *proposal, enum proto_status status, const char *text,
+			    uint64_t id)
 {
-	pending->proposed_ns = loop_now(state->loop);
+	free(proposal);
+}
+
+static void send(struct state *state, struct proposal *proposal)
+{
+	proposal->proposed_ns = loop_now(state->loop);
 	/* Refused or lost: the timer does it again. */
-	(void)engine_propose(state->engine, pending->command->data, pending->command->size);
+	(void)engine_propose(state->engine, proposal->command->data, proposal->command->size);
+}
+
+static bool may_send_more(struct state *state)
+{
+	const struct proposal *oldest;
+
+	if (cds_list_empty(&state->undecided))
+		return true;
+	oldest = cds_list_first_entry(&state->undecided, struct proposal, link);
+	return state->undecided_count < UNDECIDED_MAX &&
+	       state->proposer.sequence + 1 - oldest->sequence < CLUSTER_SEQUENCE_WINDOW;
 }
 
 static void send_queued(struct state *state)
 {
-	while (state->undecided_count < UNDECIDED_MAX && !cds_list_empty(&state->queue)) {
-		struct pending *pending = cds_list_first_entry(&state->queue, struct pending, link);
-		if (!pending->command)
+	while (!cds_list_empty(&state->queue) && may_send_more(state)) {
+		struct proposal *next = cds_list_first_entry(&state->queue, struct proposal, link);
+		if (!next->command || state->is_leaving)
 			return; /* the timer ends it */
-		cds_list_del(&pending->link);
-		cds_list_add_tail(&pending->link, &state->undecided);
+		cds_list_del(&next->link);
+		state->queue_count--;
+		cds_list_add_tail(&next->link, &state->undecided);
 		state->undecided_count++;
-		cluster_command_sign(pending->command, &state->proposer);
-		pending->sequence = state->proposer.sequence;
-		send(state, pending);
+		cluster_command_sign(next->command, &state->proposer);
+		next->sequence = state->proposer.sequence;
+		send(state, next);
+	}
+}
+
+static void check_undecided(struct state *state, uint64_t now)
+{
+	struct proposal *proposal, *next;
+
+	cds_list_for_each_entry_safe(proposal, next, &state->undecided, link) {
+		if (now >= proposal->deadline_ns) {
+			state->undecided_count--;
+			proposal_end(
+				proposal,
+				state->has_quorum ? PROTO_STATUS_TIMED_OUT : PROTO_STATUS_NO_QUORUM,
+				state->has_quorum
+					? "the change was not committed in time; it may still be"
+					: "no quorum: the change may happen when there is one",
+				0);
+		} else if (now >= proposal->proposed_ns + PROPOSE_AGAIN_NS) {
+			send(state, proposal);
+		}
+	}
+}
+
+static void check_queue(struct state *state, uint64_t now)
+{
+	struct proposal *proposal, *next;
+
+	cds_list_for_each_entry_safe(proposal, next, &state->queue, link) {
+		if (proposal->command && now < proposal->deadline_ns && !state->is_leaving)
+			continue;
+		state->queue_count--;
+		if (state->is_leaving)
+			proposal_end(proposal, PROTO_STATUS_SHUTDOWN, "the sheep stops", 0);
+		else if (!proposal->command)
+			proposal_end(proposal, PROTO_STATUS_NO_MEMORY, "", 0);
+		else
+			proposal_end(proposal, PROTO_STATUS_TIMED_OUT, "too many changes wait", 0);
 	}
 }
 
@@ -75,58 +135,35 @@ static void on_timer(struct loop_timer *timer)
 {
 	struct state *state = container_of_type(timer, struct state, timer);
 	uint64_t now = loop_now(state->loop);
-	struct pending *pending, *next;
 
-	cds_list_for_each_entry_safe(pending, next, &state->undecided, link) {
-		if (now >= pending->deadline_ns) {
-			state->undecided_count--;
-			pending_end(
-				pending,
-				state->has_quorum ? PROTO_STATUS_TIMED_OUT : PROTO_STATUS_NO_QUORUM,
-				state->has_quorum
-					? "the change was not committed in time; it may still be"
-					: "no quorum: the change may happen when there is one",
-				0);
-		} else if (now >= pending->proposed_ns + PROPOSE_AGAIN_NS) {
-			send(state, pending);
-		}
-	}
-	cds_list_for_each_entry_safe(pending, next, &state->queue, link)
-		if (!pending->command)
-			pending_end(pending, pending->status, "", 0);
-		else if (now >= pending->deadline_ns)
-			pending_end(pending, PROTO_STATUS_TIMED_OUT, "too many changes wait", 0);
+	check_undecided(state, now);
+	check_queue(state, now);
 	send_queued(state);
-	if (!cds_list_empty(&state->undecided) || !cds_list_empty(&state->queue))
+	if ((!cds_list_empty(&state->undecided) || !cds_list_empty(&state->queue)) &&
+	    !loop_timer_is_armed(timer))
 		loop_timer_start(state->loop, timer, now + PROPOSE_AGAIN_NS / 2);
 }
 
 void state_propose(struct state *state, struct cluster_command *command, struct proposal *proposal,
 		   uint64_t deadline_ns)
 {
-	struct pending *pending = calloc(1, sizeof(*pending));
 	uint64_t now = loop_now(state->loop);
-	bool is_broken = !command || state->is_leaving;
 
-	if (!pending) {
-		/* Nobody can be told later: this is the one answer that may come inside the call. */
-		cluster_command_free(command);
-		if (proposal)
-			proposal->done(proposal, PROTO_STATUS_NO_MEMORY, "", 0);
-		return;
+	if (!proposal) {
+		bool may_wait = command && !state->is_leaving && state->queue_count < QUEUE_MAX;
+		proposal = may_wait ? calloc(1, sizeof(*proposal)) : NULL;
+		if (!proposal) {
+			cluster_command_free(command);
+			return;
+		}
+		proposal->done = on_nobodys_done;
 	}
-	if (is_broken) {
-		cluster_command_free(command);
-		command = NULL;
-	}
-	*pending = (struct pending){
-		.command = command,
-		.deadline_ns = deadline_ns,
-		.proposal = proposal,
-		.status = state->is_leaving ? PROTO_STATUS_SHUTDOWN : PROTO_STATUS_NO_MEMORY,
-	};
-	cds_list_add_tail(&pending->link, &state->queue);
-	if (is_broken)
+	proposal->command = command;
+	proposal->sequence = 0;
+	proposal->deadline_ns = deadline_ns;
+	cds_list_add_tail(&proposal->link, &state->queue);
+	state->queue_count++;
+	if (!command || state->is_leaving)
 		loop_timer_start(state->loop, &state->timer, now);
 	else if (!loop_timer_is_armed(&state->timer))
 		loop_timer_start(state->loop, &state->timer, now + PROPOSE_AGAIN_NS / 2);
@@ -135,15 +172,22 @@ void state_propose(struct state *state, struct cluster_command *command, struct 
 
 static void decided(struct state *state, const struct cluster_result *result)
 {
-	struct pending *pending;
+	struct proposal *proposal;
 
 	if (result->start != state->proposer.start || result->sequence == 0)
 		return;
-	cds_list_for_each_entry(pending, &state->undecided, link) {
-		if (pending->sequence != result->sequence)
+	cds_list_for_each_entry(proposal, &state->undecided, link) {
+		if (proposal->sequence != result->sequence)
 			continue;
 		state->undecided_count--;
-		pending_end(pending, result->status, result->text, result->id);
+		if (result->status == PROTO_STATUS_EXISTS &&
+		    result->sequence <= state->unsure_sequence)
+			proposal_end(proposal, PROTO_STATUS_TIMED_OUT,
+				     "decided while this sheep was catching up: see whether it "
+				     "happened",
+				     0);
+		else
+			proposal_end(proposal, result->status, result->text, result->id);
 		send_queued(state);
 		return;
 	}
@@ -155,11 +199,15 @@ static void on_commit(void *context, uint64_t index, const void *command, uint32
 {
 	struct state *state = context;
 	struct cluster_result result = {0};
-	struct cluster_map *map = cluster_apply(state->map, index, command, size, &result);
+	struct cluster_map *map;
 
+	if (state->is_broken)
+		return;
+	map = cluster_apply(state->map, index, command, size, &result);
 	if (!map) {
 		/* To go on with the old map would be to differ from all others for ever. */
-		struct error err;
+		struct error err = {0};
+		state->is_broken = true;
 		error_set(&err, -ENOMEM, "entry %llu of the log", (unsigned long long)index);
 		state->callbacks->failed(state->context, &err);
 		return;
@@ -192,6 +240,8 @@ static int on_install(void *context, uint64_t index, const void *image, size_t s
 	}
 	cluster_map_put(state->map);
 	state->map = map;
+	state->is_broken = false; /* the image is whole */
+	state->unsure_sequence = state->proposer.sequence;
 	if (state->is_ready)
 		state->callbacks->applied(state->context, map, NULL);
 	return 0;
@@ -201,6 +251,8 @@ static int on_snapshot(void *context, struct engine_image *out)
 {
 	struct state *state = context;
 
+	if (state->is_broken)
+		return -ENOMEM;
 	return cluster_encode(state->map, &out->data, &out->size);
 }
 
@@ -265,20 +317,29 @@ static const struct engine_callbacks engine_callbacks = {
 
 /* ---- life ---- */
 
-int state_open(struct loop *loop, const char *engine_spec, const struct uuid *node, uint64_t start,
-	       const struct state_callbacks *callbacks, void *context, struct state **out,
-	       struct error *err)
+static int open_by_spec(const struct state_options *options,
+			const struct engine_options *engine_options, struct state *state,
+			struct error *err)
+{
+	int rc = engine_open(options->engine, options->loop, engine_options, &engine_callbacks,
+			     state, &state->engine, err);
+
+	return rc < 0 ? error_wrap(err, rc, "engine '%s'", options->engine) : rc;
+}
+
+int state_open(const struct state_options *options, struct state **out, struct error *err)
 {
 	struct state *state = calloc(1, sizeof(*state));
-	const struct engine_options options = {.self = {.node = *node, .start = start}};
+	const struct engine_options engine_options = {
+		.self = {.node = options->node, .start = options->start}};
 	int rc;
 
 	if (!state)
 		return error_set(err, -ENOMEM, "cluster state");
-	state->loop = loop;
-	state->callbacks = callbacks;
-	state->context = context;
-	state->proposer.start = start;
+	state->loop = options->loop;
+	state->callbacks = options->callbacks;
+	state->context = options->context;
+	state->proposer.start = options->start;
 	state->timer.fire = on_timer;
 	CDS_INIT_LIST_HEAD(&state->undecided);
 	CDS_INIT_LIST_HEAD(&state->queue);
@@ -287,32 +348,30 @@ int state_open(struct loop *loop, const char *engine_spec, const struct uuid *no
 		free(state);
 		return error_set(err, -ENOMEM, "cluster state");
 	}
-	rc = engine_open(engine_spec, loop, &options, &engine_callbacks, state, &state->engine,
-			 err);
+	if (options->open_engine)
+		rc = options->open_engine(options->opener, options->loop, &engine_options,
+					  &engine_callbacks, state, &state->engine, err);
+	else
+		rc = open_by_spec(options, &engine_options, state, err);
 	if (rc < 0) {
 		cluster_map_put(state->map);
 		free(state);
-		return error_wrap(err, rc, "engine '%s'", engine_spec);
+		return rc;
 	}
 	*out = state;
 	return 0;
 }
 
-static void drop_all(struct cds_list_head *list)
-{
-	struct pending *pending, *next;
-
-	cds_list_for_each_entry_safe(pending, next, list, link)
-		pending_end(pending, PROTO_STATUS_SHUTDOWN, "the sheep stops", 0);
-}
-
 void state_leave(struct state *state)
 {
+	struct proposal *proposal, *next;
+
 	state->is_leaving = true;
-	drop_all(&state->undecided);
-	drop_all(&state->queue);
-	state->undecided_count = 0;
-	loop_timer_stop(state->loop, &state->timer);
+	cds_list_for_each_entry_safe(proposal, next, &state->undecided, link) {
+		state->undecided_count--;
+		proposal_end(proposal, PROTO_STATUS_SHUTDOWN, "the sheep stops", 0);
+	}
+	check_queue(state, 0);
 	engine_leave(state->engine);
 }
 
@@ -321,9 +380,28 @@ void state_free(struct state *state)
 	if (!state)
 		return;
 	assert(cds_list_empty(&state->undecided));
+	check_queue(state, 0); /* what was asked after state_leave() */
 	loop_timer_stop(state->loop, &state->timer);
-	drop_all(&state->queue);
 	engine_free(state->engine);
+	cluster_map_put(state->map);
+	free(state);
+}
+
+static void forget_all(struct cds_list_head *proposals)
+{
+	struct proposal *proposal, *next;
+
+	cds_list_for_each_entry_safe(proposal, next, proposals, link) {
+		cluster_command_free(proposal->command);
+		if (proposal->done == on_nobodys_done)
+			free(proposal);
+	}
+}
+
+void state_forget(struct state *state)
+{
+	forget_all(&state->undecided);
+	forget_all(&state->queue);
 	cluster_map_put(state->map);
 	free(state);
 }
@@ -346,4 +424,9 @@ const char *state_engine_name(const struct state *state)
 void state_set_node(struct state *state, uint32_t node)
 {
 	state->proposer.node = node;
+}
+
+uint32_t state_node(const struct state *state)
+{
+	return state->proposer.node;
 }

@@ -5,12 +5,14 @@
 #ifndef SERVICE_STATE_H
 #define SERVICE_STATE_H
 
+#include <urcu/list.h>
+
 #include "sheep/cluster/cluster.h"
 #include "sheep/engine/engine.h"
 
 struct state;
 
-/* Nothing is called inside state_open() or state_propose(). */
+/* Nothing is called inside the functions below, but what state_leave() says. */
 struct state_callbacks {
 	/* Everything known at the start is applied. Once, before the first `applied`. */
 	void (*ready)(void *context);
@@ -29,33 +31,53 @@ struct state_callbacks {
 	void (*left)(void *context);
 };
 
-/* One start of this node; info and its addresses are borrowed for the call. */
-int state_open(struct loop *loop, const char *engine_spec, const struct uuid *node, uint64_t start,
-	       const struct state_callbacks *callbacks, void *context, struct state **out,
-	       struct error *err);
-/* Give up what is pending and leave the engine; `left` follows. */
+/* One start of this node. Borrowed for the call, but the callbacks. */
+struct state_options {
+	struct loop *loop;
+	const char *engine; /* a spec, as engine_open() takes it */
+	/* In its place, as engine_open() without the spec: engines that are not in its table. */
+	int (*open_engine)(void *opener, struct loop *loop, const struct engine_options *options,
+			   const struct engine_callbacks *callbacks, void *context,
+			   struct engine **out, struct error *err);
+	void *opener;
+	struct uuid node;
+	uint64_t start; /* random, not 0 */
+	const struct state_callbacks *callbacks;
+	void *context;
+};
+
+int state_open(const struct state_options *options, struct state **out, struct error *err);
+/* Leave the engine; `left` follows. What is pending ends with SHUTDOWN, inside this call. */
 void state_leave(struct state *state);
 void state_free(struct state *state); /* after `left`; NULL is allowed */
+/* Free the memory of a state whose engine and loop are gone (a simulated crash); nobody is told. */
+void state_forget(struct state *state);
 
 struct cluster_map *state_map(const struct state *state); /* borrowed */
 bool state_has_quorum(const struct state *state);
 const char *state_engine_name(const struct state *state);
 /* Our id, as REGISTER gave it: commands are signed with it from now on. */
 void state_set_node(struct state *state, uint32_t node);
+uint32_t state_node(const struct state *state); /* 0: we are not registered yet */
 
-/* Somebody who waits for a command to be applied; embedded in its owner. */
+/* A command on its way, for somebody who waits for it; embedded in its owner. */
 struct proposal {
 	/*
 	 * Exactly once. @status and @text as cluster_apply() gave them, with the map already
-	 * changed; or TIMED_OUT, NO_QUORUM, SHUTDOWN, NO_MEMORY: it may still happen.
+	 * changed; or TIMED_OUT, NO_QUORUM, SHUTDOWN: it may still happen; NO_MEMORY: it does not.
 	 */
 	void (*done)(struct proposal *proposal, enum proto_status status, const char *text,
 		     uint64_t id);
+	/* private */
+	struct cds_list_head link;
+	struct cluster_command *command; /* NULL: there was no memory for it */
+	uint64_t sequence;		 /* 0: not signed yet */
+	uint64_t proposed_ns, deadline_ns;
 };
 
 /*
  * Sign and propose @command (taken; NULL: out of memory) until it has been applied, at the longest
- * until @deadline_ns. @proposal: who waits; NULL: nobody.
+ * until @deadline_ns (UINT64_MAX: for ever). @proposal: who waits; NULL: nobody, and it may be lost.
  */
 void state_propose(struct state *state, struct cluster_command *command, struct proposal *proposal,
 		   uint64_t deadline_ns);

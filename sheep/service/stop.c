@@ -1,8 +1,9 @@
 /*
  * A clean stop, in stages. Each stage begins when the one before has ended on every loop:
  *
- *   CLIENTS  no new connections; NBD connections finish what is in flight and are closed
- *   PGS      serve nobody any more
+ *   CLIENTS  no new connections; NBD connections finish what is in flight and are closed. PGs go on
+ *            meanwhile: they get maps and may propose
+ *   PGS      serve nobody any more; what clients still have in flight is refused
  *   LEAVE    the log says that we left: others lead our PGs from here on
  *   ENGINE   leave the engine
  *   STORES   sync, checkpoint, close clean
@@ -10,9 +11,11 @@
  *   LOOPS    end
  *
  * A stage that depends on others (CLIENTS, LEAVE) is bounded in time: a sheep stops without its cluster,
- * too. Then its end counts as a death, and nothing is lost.
+ * too. Then its end counts as a death, and nothing is lost. The same holds for a stage that does not
+ * end in its time because something here hangs: the process ends where it is.
  */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
@@ -35,7 +38,30 @@ enum stop_stage {
 	STOP_LOOPS,
 };
 
+static const struct {
+	const char *name;
+	uint64_t limit_ns;
+} stages[] = {
+	[STOP_CLIENTS] = {"clients", 10 * NS_PER_S},
+	[STOP_PGS] = {"placement groups", 15 * NS_PER_S},
+	[STOP_LEAVE] = {"leave", 10 * NS_PER_S},
+	[STOP_ENGINE] = {"engine", 10 * NS_PER_S},
+	[STOP_STORES] = {"stores", 60 * NS_PER_S}, /* a checkpoint of all that is dirty */
+	[STOP_NETS] = {"connections", 10 * NS_PER_S},
+	[STOP_LOOPS] = {"loops", 10 * NS_PER_S},
+};
+
 static void stage_begin(struct node *node);
+
+static void on_stage_timer(struct loop_timer *timer)
+{
+	struct node *node = container_of_type(timer, struct node, stage_timer);
+
+	log_error("sheep: stop: %s: not done after %llu s: ending at once",
+		  stages[node->stop_stage].name,
+		  (unsigned long long)(stages[node->stop_stage].limit_ns / NS_PER_S));
+	_exit(1);
+}
 
 /* On the engine's loop: a part of the stage has ended. */
 static void part_done(struct node *node)
@@ -64,24 +90,40 @@ static void on_stop_op(struct loop_op *op, int result)
 {
 	struct worker *worker = container_of_type(op, struct worker, stop_op);
 
-	loop_timer_stop(worker->loop, &worker->stop_timer);
-	worker_part_done(worker);
+	worker->are_pgs_gone = true;
+	if (worker->are_clients_gone)
+		worker_part_done(worker);
 }
 
+static void on_clients_gone(struct loop_op *op, int result)
+{
+	struct worker *worker = container_of_type(op, struct worker, clients_op);
+
+	worker->are_clients_gone = true;
+	loop_timer_stop(worker->loop, &worker->stop_timer);
+	if (worker->is_counting_clients || worker->are_pgs_gone)
+		worker_part_done(worker);
+	worker->is_counting_clients = false;
+}
+
+/* What is still in flight may need PGs that cannot serve: only their stop ends it. */
 static void on_clients_timer(struct loop_timer *timer)
 {
 	struct worker *worker = container_of_type(timer, struct worker, stop_timer);
 
 	gateway_stop(worker->gateway);
 	exports_close(worker->exports);
+	worker->is_counting_clients = false;
+	worker_part_done(worker);
 }
 
 static void stop_clients(struct worker *worker)
 {
-	worker->stop_op = (struct loop_op){.done = on_stop_op};
+	worker->is_counting_clients = true;
+	worker->clients_op = (struct loop_op){.done = on_clients_gone};
 	worker->stop_timer = (struct loop_timer){.fire = on_clients_timer};
 	loop_timer_start(worker->loop, &worker->stop_timer, loop_now(worker->loop) + CLIENTS_NS);
-	exports_stop(worker->exports, &worker->stop_op);
+	exports_stop(worker->exports, &worker->clients_op);
 }
 
 static void stop_pgs(struct worker *worker)
@@ -197,11 +239,18 @@ static void leave(struct node *node)
 
 void node_left(struct node *node)
 {
-	part_done(node);
+	node->has_left = true;
+	if (!node->is_abandoned)
+		part_done(node);
 }
 
 static void stage_begin(struct node *node)
 {
+	struct loop *loop = node->workers[0].loop;
+
+	node->stage_timer.fire = on_stage_timer;
+	loop_timer_start(loop, &node->stage_timer,
+			 loop_now(loop) + stages[node->stop_stage].limit_ns);
 	switch ((enum stop_stage)node->stop_stage) {
 	case STOP_LEAVE:
 		leave(node);
@@ -213,8 +262,9 @@ static void stage_begin(struct node *node)
 		return;
 	case STOP_LOOPS:
 		node_enter(node, NODE_STOPPED, "all has been written");
+		loop_timer_stop(loop, &node->stage_timer);
 		/* The loops end when that has come back: on_signal(). */
-		loop_cancel(node->workers[0].loop, &node->signal_op);
+		loop_cancel(loop, &node->signal_op);
 		return;
 	case STOP_CLIENTS:
 		node_listen_stop(node);
@@ -243,26 +293,84 @@ void node_stop(struct node *node, const char *why)
 	stage_begin(node);
 }
 
-void node_abandon(struct node *node)
+/* Turn all loops once. False: one cannot. */
+static bool turn_all(struct node *node)
 {
-	bool is_stopped = false;
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		struct loop *loop = node->workers[i].loop;
+		if (loop && loop_turn(loop, loop_now(loop) + POLL_NS) < 0)
+			return false;
+	}
+	return true;
+}
 
-	net_listener_close(node->peer_listener);
+static bool are_nets_stopped(struct node *node)
+{
 	for (unsigned i = 0; i < node->worker_count; i++)
-		if (node->workers[i].net)
-			net_stop(node->workers[i].net);
-	while (!is_stopped) {
-		is_stopped = true;
-		for (unsigned i = 0; i < node->worker_count; i++) {
-			struct worker *worker = &node->workers[i];
-			if (!worker->net || net_is_stopped(worker->net))
-				continue;
-			is_stopped = false;
-			if (loop_turn(worker->loop, loop_now(worker->loop) + POLL_NS) < 0)
-				return; /* the process ends anyway */
+		if (node->workers[i].net && !net_is_stopped(node->workers[i].net))
+			return false;
+	return true;
+}
+
+struct shard_abandon {
+	struct loop_op op;
+	unsigned *left;
+};
+
+static void on_shard_abandoned(struct loop_op *op, int result)
+{
+	--*container_of_type(op, struct shard_abandon, op)->left;
+}
+
+/* They were opened and changed nothing: they are to be as clean as they were. False: cannot. */
+static bool stop_all_shards(struct node *node)
+{
+	unsigned count = 0, left, next = 0;
+	bool is_turning = true;
+
+	for (unsigned i = 0; i < node->store_count; i++)
+		count += store_identity(node->stores[i].store)->shards;
+	struct shard_abandon *shards = calloc(count + 1, sizeof(*shards));
+	if (!shards)
+		return false;
+	left = count;
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct store *store = node->stores[i].store;
+		for (unsigned shard = 0; shard < store_identity(store)->shards; shard++, next++) {
+			shards[next].op.done = on_shard_abandoned;
+			shards[next].left = &left;
+			store_stop_shard(store, shard, &shards[next].op);
 		}
 	}
-	/* An engine that was entered can only be left on its loop: the process ends instead. */
-	if (!node->state)
+	while (left > 0 && is_turning)
+		is_turning = turn_all(node);
+	if (left == 0)
+		free(shards);
+	return left == 0;
+}
+
+void node_abandon(struct node *node)
+{
+	node->is_abandoned = true;
+	if (node->caretaker)
+		caretaker_stop(node->caretaker);
+	if (node->state)
+		state_leave(node->state);
+	while (node->state && !node->has_left)
+		if (!turn_all(node))
+			return; /* the process ends anyway */
+	net_listener_close(node->peer_listener);
+	admin_stop(node->admin);
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		struct worker *worker = &node->workers[i];
+		pg_peers_free(worker->peers);
+		worker->peers = NULL;
+		if (worker->net)
+			net_stop(worker->net);
+	}
+	while (!are_nets_stopped(node))
+		if (!turn_all(node))
+			return;
+	if (stop_all_shards(node))
 		node_free(node);
 }

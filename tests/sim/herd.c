@@ -46,6 +46,29 @@ static void propose(void *context, struct cluster_command *command)
 	cluster_command_free(command);
 }
 
+static int propose_for_hub(void *context, struct cluster_command *command, void *token)
+{
+	struct herd_node *node = context;
+
+	assert_null(node->hub_command);
+	cluster_command_sign(command, &node->proposer);
+	node->hub_command = command;
+	node->hub_sequence = node->proposer.sequence;
+	node->hub_token = token;
+	(void)engine_propose(node->engine, command->data, command->size);
+	return 0;
+}
+
+static void note_hub_decision(struct herd_node *node, const struct cluster_result *result)
+{
+	if (!node->hub_command || result->start != node->start ||
+	    result->sequence != node->hub_sequence)
+		return;
+	cluster_command_free(node->hub_command);
+	node->hub_command = NULL;
+	gateway_hub_decided(node->hub, node->hub_token, result->status == PROTO_STATUS_OK);
+}
+
 static void register_self(struct herd_node *node)
 {
 	const struct cluster_register_store store = {
@@ -120,8 +143,8 @@ static void publish(struct herd_node *node, struct cluster_map *map, const uint6
 	note_cluster(node);
 	pg_peers_apply(node->peers, map);
 	pg_set_apply(node->set, map, pgs, count);
-	gateway_hub_apply(node->hub, map, node->session);
 	gateway_apply(node->gateway, map, node->id, node->session);
+	gateway_hub_apply(node->hub, map, node->session);
 }
 
 static void on_commit(void *context, uint64_t index, const void *command, uint32_t size)
@@ -137,6 +160,7 @@ static void on_commit(void *context, uint64_t index, const void *command, uint32
 	if (cluster_check(map, &err) < 0)
 		fail_msg("%s", err.text);
 	publish(node, map, result.pgs.ids, result.pgs.count);
+	note_hub_decision(node, &result);
 	cluster_result_done(&result);
 }
 
@@ -252,6 +276,9 @@ static void ticked(struct loop_timer *timer)
 
 	if (node->is_ready && (!row || row->start != node->start))
 		register_self(node);
+	if (node->hub_command)
+		(void)engine_propose(node->engine, node->hub_command->data,
+				     node->hub_command->size);
 	propose_deaths(node);
 	if (is_planner(node)) {
 		struct cluster_command *commands[8];
@@ -336,7 +363,7 @@ static void open_pgs(struct herd_node *node)
 	assert_int_equal(net_serve(node->net, &service), 0);
 	node->sets[0] = node->set;
 	const struct gateway_hub_options hub = {
-		.loop = node->loop, .propose = propose, .context = node};
+		.loop = node->loop, .propose = propose_for_hub, .context = node};
 	node->hub = gateway_hub_new(&hub);
 	const struct gateway_options gateway = {
 		.loop = node->loop,
@@ -430,6 +457,8 @@ void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
 	sim_engine_crash(node->engine, death);
 	sim_host_crash(node->host);
 	store_forget(node->store);
+	cluster_command_free(node->hub_command);
+	node->hub_command = NULL;
 	herd_bury(node->net);
 	herd_bury(node->listener);
 	herd_bury(node->peers);

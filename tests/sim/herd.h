@@ -49,6 +49,10 @@ struct herd_node {
 	uint64_t session;
 	struct loop_timer timer;
 	bool is_ready;
+	/* The hub's command that is not decided, the only one as there is one volume. */
+	struct cluster_command *hub_command; /* NULL: none */
+	uint64_t hub_sequence;
+	void *hub_token;
 	struct gateway_open open;
 	struct gateway_volume *volume;
 	struct loop *loops[1];

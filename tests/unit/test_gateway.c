@@ -27,6 +27,7 @@ struct pg_set {
 };
 
 static struct pg_set fake_set;
+static uint16_t fake_home; /* loop of every PG */
 
 void pg_submit(struct pg_set *set, struct pg_io *io)
 {
@@ -52,7 +53,7 @@ struct net_link *pg_peers_node_link(struct pg_peers *peers, uint32_t node, uint1
 
 uint16_t pg_peers_loop_of(const struct cluster_map *map, uint32_t store, uint32_t pg)
 {
-	return 0;
+	return fake_home;
 }
 
 void net_link_call(struct net_link *link, struct net_call *call)
@@ -66,6 +67,8 @@ struct slice net_call_take(struct net_call *call)
 	return (struct slice){0};
 }
 
+static uint64_t fake_loss_epoch; /* as primaries tell it */
+
 /* Answer the n-th that came. */
 static void answer(unsigned n, int result)
 {
@@ -75,6 +78,7 @@ static void answer(unsigned n, int result)
 	fake_set.ios[n] = NULL;
 	if (result == 0 && io->kind == PG_IO_READ)
 		io->is_hole = true;
+	io->loss_epoch = fake_loss_epoch;
 	io->done(io, result);
 }
 
@@ -95,6 +99,7 @@ struct bench {
 	unsigned proposals;
 	bool keeps_proposals; /* do not apply them */
 	struct cluster_command *kept;
+	void *token; /* of the hub's last command; NULL: it has been decided */
 };
 
 static struct cluster_result apply(struct bench *bench, struct cluster_command *command)
@@ -119,22 +124,41 @@ static struct cluster_result apply(struct bench *bench, struct cluster_command *
 
 static void publish(struct bench *bench)
 {
-	gateway_hub_apply(bench->hub, bench->map, bench->session);
+	void *token = bench->kept ? NULL : bench->token;
+
 	gateway_apply(bench->gateway, bench->map, 1, bench->session);
+	gateway_hub_apply(bench->hub, bench->map, bench->session);
+	if (token) {
+		bench->token = NULL;
+		gateway_hub_decided(bench->hub, token, true);
+	}
 }
 
-static void on_propose(void *context, struct cluster_command *command)
+static int on_propose(void *context, struct cluster_command *command, void *token)
 {
 	struct bench *bench = context;
 
 	bench->proposals++;
+	assert_null(bench->kept);
+	bench->token = token;
 	if (bench->keeps_proposals) {
-		cluster_command_free(bench->kept);
 		bench->kept = command;
-		return;
+		return 0;
 	}
 	struct cluster_result result = apply(bench, command);
 	cluster_result_done(&result);
+	return 0;
+}
+
+static void commit_kept(struct bench *bench)
+{
+	struct cluster_command *command = bench->kept;
+
+	assert_non_null(command);
+	bench->kept = NULL;
+	struct cluster_result result = apply(bench, command);
+	cluster_result_done(&result);
+	publish(bench);
 }
 
 static void run_ms(struct bench *bench, uint64_t ms)
@@ -142,9 +166,10 @@ static void run_ms(struct bench *bench, uint64_t ms)
 	sim_world_run_until(bench->world, sim_now(bench->world) + ms * NS_PER_MS, NULL, NULL);
 }
 
-static void register_node(struct bench *bench, uint64_t incarnation)
+static void register_node_as(struct bench *bench, uint64_t incarnation, uint32_t store_flags)
 {
 	const struct cluster_register_store store = {
+		.flags = store_flags,
 		.uuid = {{2}},
 		.incarnation = incarnation,
 		.start = 5,
@@ -174,6 +199,31 @@ static void register_node(struct bench *bench, uint64_t incarnation)
 	cluster_result_done(&result);
 }
 
+static void register_node(struct bench *bench, uint64_t incarnation)
+{
+	register_node_as(bench, incarnation, 0);
+}
+
+/* The machine loses power and comes back: all PGs have lost what was not synced. */
+static void lose_power(struct bench *bench, uint64_t incarnation)
+{
+	register_node_as(bench, incarnation, LOG_STORE_UNCLEAN);
+	publish(bench);
+}
+
+static void elect(struct bench *bench)
+{
+	for (uint32_t i = 0; i < 16; i++) {
+		const struct cluster_pg *pg = cluster_pg(bench->map, i);
+		struct cluster_result result =
+			apply(bench, cluster_command_pg_elect(i, pg->epoch, pg->isr[0].store));
+		assert_int_equal(result.status, PROTO_STATUS_OK);
+		cluster_result_done(&result);
+	}
+	fake_loss_epoch = bench->index;
+	publish(bench);
+}
+
 static void on_open(struct gateway_open *open, int result)
 {
 	open->result = result + 1000;
@@ -197,6 +247,8 @@ static int setup(void **state)
 	struct uuid uuid = {{9}};
 
 	memset(&fake_set, 0, sizeof(fake_set));
+	fake_home = 0;
+	fake_loss_epoch = 0;
 	bench->world = sim_world_new(1);
 	assert_int_equal(sim_loop_new(bench->world, sim_host_new(bench->world, "host"),
 				      &loop_options, &bench->loop),
@@ -551,12 +603,10 @@ static void test_open_waits_for_the_commit(void **state)
 	assert_int_equal(open.result, 0);
 	unsigned before = bench->proposals;
 	run_ms(bench, 2000);
-	assert_true(bench->proposals > before); /* it may have been lost */
-	bench->keeps_proposals = false;
-	result = apply(bench, bench->kept);
-	bench->kept = NULL;
-	cluster_result_done(&result);
 	publish(bench);
+	assert_int_equal(bench->proposals, before); /* it is repeated by whoever took it */
+	bench->keeps_proposals = false;
+	commit_kept(bench);
 	run_ms(bench, 1);
 	assert_int_equal(open.result, 1000);
 	before = bench->proposals;
@@ -570,6 +620,211 @@ static void test_open_waits_for_the_commit(void **state)
 	run_ms(bench, 5000);
 	assert_int_equal(cluster_volume_by_name(bench->map, "b")->opener_count, 0);
 	publish(bench);
+}
+
+/* A close under way is committed at any later time: who opens must not be let in before it. */
+static void test_open_during_close_waits_for_both(void **state)
+{
+	struct bench *bench = *state;
+	struct gateway_open open, again = {.done = on_open};
+	struct cluster_result result =
+		apply(bench, cluster_command_volume_create("b", GIB, 0, NULL, 0));
+
+	cluster_result_done(&result);
+	publish(bench);
+	assert_int_equal(open_volume(bench, &open, "b"), 0);
+	gateway_close(open.volume, 0);
+	bench->keeps_proposals = true;
+	run_ms(bench, 6000);
+	assert_non_null(bench->kept); /* the close */
+	gateway_open(bench->gateway, &again, "b", 0);
+	run_ms(bench, 100);
+	publish(bench);
+	assert_int_equal(again.result, 0);
+	commit_kept(bench); /* closed; and now the open is proposed */
+	run_ms(bench, 100);
+	assert_int_equal(again.result, 0);
+	assert_int_equal(cluster_volume_by_name(bench->map, "b")->opener_count, 0);
+	commit_kept(bench);
+	run_ms(bench, 1);
+	assert_int_equal(again.result, 1000);
+	assert_int_equal(cluster_volume_by_name(bench->map, "b")->opener_count, 1);
+	bench->keeps_proposals = false;
+	gateway_close(again.volume, 0);
+	run_ms(bench, 6000);
+	publish(bench);
+}
+
+static void test_open_of_a_volume_deleted_meanwhile_is_refused(void **state)
+{
+	struct bench *bench = *state;
+	struct gateway_open open = {.done = on_open};
+	struct cluster_result result =
+		apply(bench, cluster_command_volume_create("b", GIB, 0, NULL, 0));
+	uint64_t id = result.id;
+
+	cluster_result_done(&result);
+	publish(bench);
+	bench->keeps_proposals = true;
+	gateway_open(bench->gateway, &open, "b", 0);
+	run_ms(bench, 10);
+	result = apply(bench, cluster_command_volume_delete(id));
+	assert_int_equal(result.status, PROTO_STATUS_OK);
+	cluster_result_done(&result);
+	publish(bench);
+	run_ms(bench, 1);
+	assert_int_equal(open.result, 1000 - E_NOT_FOUND);
+	bench->keeps_proposals = false;
+	commit_kept(bench); /* the open, too late: a no-op */
+}
+
+/* ---- what a power failure took ---- */
+
+/* All members are marked: nobody can be asked, and "nobody said no" is not a yes. */
+static void test_flush_waits_while_no_member_is_in_sync(void **state)
+{
+	struct bench *bench = *state;
+	struct request flush;
+
+	lose_power(bench, 2);
+	submit(bench, &flush, GATEWAY_FLUSH, 0, 0);
+	run_ms(bench, 1000);
+	assert_int_equal(flush.done, 0);
+	assert_int_equal(fake_set.sync_count, 0);
+	elect(bench);
+	run_ms(bench, 300);
+	assert_int_equal(fake_set.sync_count, 1);
+	answer_sync(0, 0);
+	assert_int_equal(flush.done, 1);
+	assert_int_equal(flush.result, -E_LOST_WRITES); /* somebody's may have been there */
+}
+
+static void flush_ok(struct bench *bench)
+{
+	struct request flush;
+	unsigned n = fake_set.sync_count;
+
+	submit(bench, &flush, GATEWAY_FLUSH, 0, 0);
+	run_ms(bench, 1);
+	assert_int_equal(fake_set.sync_count, n + 1);
+	answer_sync(n, 0);
+	assert_int_equal(flush.done, 1);
+	assert_int_equal(flush.result, 0);
+}
+
+static void test_loss_of_what_was_flushed_is_no_loss(void **state)
+{
+	struct bench *bench = *state;
+	struct request write;
+
+	flush_ok(bench);
+	submit(bench, &write, GATEWAY_WRITE, 0, 4096);
+	answer(0, 0);
+	flush_ok(bench);
+	lose_power(bench, 2);
+	elect(bench);
+	/* To all PGs, so that the first one's is among them. */
+	for (unsigned i = 0; i < 100; i++) {
+		submit(bench, &write, GATEWAY_WRITE, i * 4 * MIB, 4096);
+		answer(i + 1, 0);
+	}
+	flush_ok(bench);
+}
+
+static void test_loss_of_what_was_written_during_a_flush_is_told(void **state)
+{
+	struct bench *bench = *state;
+	struct request write, flush;
+
+	flush_ok(bench);
+	submit(bench, &write, GATEWAY_WRITE, 0, 4096);
+	answer(0, 0);
+	submit(bench, &flush, GATEWAY_FLUSH, 0, 0);
+	run_ms(bench, 1);
+	submit(bench, &write, GATEWAY_WRITE, 0, 4096);
+	answer(1, 0);
+	for (unsigned i = 1; i < 50; i++) {
+		submit(bench, &write, GATEWAY_WRITE, i * 4 * MIB, 4096);
+		answer(i + 1, 0);
+	}
+	lose_power(bench, 2);
+	elect(bench);
+	answer_sync(1, -E_STALE_EPOCH);
+	run_ms(bench, 300);
+	answer_sync(2, 0);
+	assert_int_equal(flush.result, -E_LOST_WRITES);
+}
+
+/* The client lost its connection, not its gateway: it is owed the truth about what it wrote. */
+static void test_loss_is_told_to_a_client_that_comes_back(void **state)
+{
+	struct bench *bench = *state;
+	struct request write, flush;
+	struct gateway_open open;
+
+	flush_ok(bench);
+	submit(bench, &write, GATEWAY_WRITE, 0, 4096);
+	answer(0, 0);
+	gateway_close(bench->volume, 0);
+	run_ms(bench, 1);
+	lose_power(bench, 2);
+	elect(bench);
+	assert_int_equal(open_volume(bench, &open, "disk"), 0);
+	bench->volume = open.volume;
+	submit(bench, &flush, GATEWAY_FLUSH, 0, 0);
+	run_ms(bench, 1);
+	answer_sync(1, 0);
+	assert_int_equal(flush.result, -E_LOST_WRITES);
+	flush_ok(bench); /* told once */
+}
+
+/* ---- the end ---- */
+
+static unsigned ended, ended_ok;
+
+static void on_owned_io(struct gateway_io *io, int result)
+{
+	ended++;
+	ended_ok += result == 0;
+	assert_true(result == 0 || result == -E_SHUTDOWN);
+	free(container_of_type(io, struct request, io));
+}
+
+/* Among them such as wait for memory and have nothing in flight. */
+static void test_stop_ends_every_request_once(void **state)
+{
+	struct bench *bench = *state;
+
+	ended = ended_ok = 0;
+	for (unsigned i = 0; i < 200; i++) {
+		struct request *request = calloc(1, sizeof(*request));
+		submit(bench, request, GATEWAY_TRIM, 0, 128 * 4 * MIB);
+		request->io.done = on_owned_io;
+	}
+	gateway_stop(bench->gateway);
+	for (unsigned i = 0; i < fake_set.io_count; i++)
+		answer(i, i % 3 ? 0 : -E_CLOSED);
+	run_ms(bench, 1);
+	assert_int_equal(ended, 200);
+	assert_int_equal(ended_ok, 0);
+}
+
+/* Another start of this node has registered, with more loops. */
+static void test_home_that_we_do_not_have_is_waited_out(void **state)
+{
+	struct bench *bench = *state;
+	struct request write, flush;
+
+	fake_home = 7;
+	submit(bench, &write, GATEWAY_WRITE, 0, 4096);
+	submit(bench, &flush, GATEWAY_FLUSH, 0, 0);
+	run_ms(bench, 500);
+	assert_int_equal(fake_set.io_count + fake_set.sync_count, 0);
+	fake_home = 0;
+	run_ms(bench, 300);
+	answer(0, 0);
+	answer_sync(0, 0);
+	assert_int_equal(write.done + flush.done, 2);
 }
 
 int main(void)
@@ -589,6 +844,14 @@ int main(void)
 		GATEWAY_TEST(test_flushes_that_come_meanwhile_share_the_next),
 		GATEWAY_TEST(test_open_of_nothing_is_refused),
 		GATEWAY_TEST(test_open_waits_for_the_commit),
+		GATEWAY_TEST(test_open_during_close_waits_for_both),
+		GATEWAY_TEST(test_open_of_a_volume_deleted_meanwhile_is_refused),
+		GATEWAY_TEST(test_flush_waits_while_no_member_is_in_sync),
+		GATEWAY_TEST(test_loss_of_what_was_flushed_is_no_loss),
+		GATEWAY_TEST(test_loss_of_what_was_written_during_a_flush_is_told),
+		GATEWAY_TEST(test_loss_is_told_to_a_client_that_comes_back),
+		GATEWAY_TEST(test_stop_ends_every_request_once),
+		GATEWAY_TEST(test_home_that_we_do_not_have_is_waited_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
