@@ -54,6 +54,8 @@ enum peer_op {
 	PEER_OP_SUMS = 33,  /* states and checksums of the blocks of one object */
 	PEER_OP_PUSH = 34,  /* blocks of an object, outside the order */
 	PEER_OP_FETCH = 35, /* blocks of an object that is missing at the primary */
+	/* node to node, class CONTROL */
+	PEER_OP_FIGURES = 48, /* space in use, recovery under way: for people */
 };
 
 /* ---- gateway to primary ---- */
@@ -505,5 +507,45 @@ struct peer_fetch_reply {
 	le64 n;
 };
 WIRE_SIZE(struct peer_fetch_reply, 24);
+
+/* ---- node to node ---- */
+
+/*
+ * PEER_OP_FIGURES: what this sheep's loops and stores know at the moment, summed. Reply payload: rows of
+ * its stores, then of joining or marked members that its PGs fill, those that lack most first (not
+ * all, the sums count all).
+ */
+struct peer_figures {
+	le32 flags; /* zero */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_figures, 8);
+
+struct peer_figures_reply {
+	le64 objects_missing; /* at members that our primaries fill, as far as known */
+	le64 bytes_missing;
+	le64 objects_moved; /* pushed since this start */
+	le64 bytes_moved;
+	le32 store_count;
+	le32 row_count;
+};
+WIRE_SIZE(struct peer_figures_reply, 40);
+
+struct peer_figures_store {
+	le64 size_bytes;
+	le64 live_bytes;
+	le64 allocated_bytes;
+	le32 store; /* id in the map */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_figures_store, 32);
+
+struct peer_figures_row {
+	le64 objects_missing;
+	le64 bytes_missing;
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_figures_row, 24);
 
 #endif

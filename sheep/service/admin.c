@@ -28,6 +28,8 @@ struct admin {
 	unsigned listener_count;
 	struct net_listener *listeners[SETTINGS_LIST_MAX + 1];
 	struct cds_list_head calls;
+	/* of recovery, when somebody asked last */
+	uint64_t sampled_ns, sampled_bytes, rate;
 };
 
 /* ---- answers ---- */
@@ -241,100 +243,40 @@ void admin_propose(struct admin_call *call, struct cluster_command *command,
 	state_propose(call->node->state, command, &call->proposal, call->deadline_ns);
 }
 
-/* ---- figures of all loops ---- */
+/* ---- figures of all sheep ---- */
 
-struct gather_mail {
-	struct loop_mail mail;
-	struct admin_call *call;
-	struct worker *worker;
-	void (*then)(struct admin_call *call);
-	struct figures figures;
-};
-
-static int row_compare(const void *a, const void *b)
+static void on_figures(struct figures_query *query, struct figures *figures)
 {
-	const struct recovery_row *x = a, *y = b;
+	struct admin_call *call = container_of_type(query, struct admin_call, query);
+	struct figures told = *figures;
 
-	return x->objects_missing < y->objects_missing ? 1
-						       : -(x->objects_missing > y->objects_missing);
+	call->then(call, &told); /* the call is gone */
+	figures_done(&told);
 }
 
-static void add_row(struct figures *figures, const struct recovery_row *row)
+void admin_gather(struct admin_call *call,
+		  void (*then)(struct admin_call *call, const struct figures *figures))
 {
-	figures->objects_missing += row->objects_missing;
-	figures->bytes_missing += row->bytes_missing;
-	if (figures->row_count < ADMIN_RECOVERY_ROWS) {
-		figures->rows[figures->row_count++] = *row;
-	} else if (row->objects_missing > figures->rows[ADMIN_RECOVERY_ROWS - 1].objects_missing) {
-		figures->rows[ADMIN_RECOVERY_ROWS - 1] = *row;
-		qsort(figures->rows, figures->row_count, sizeof(*row), row_compare);
-	}
+	call->then = then;
+	call->query.done = on_figures;
+	figures_ask(call->node->figures, &call->query, call->deadline_ns);
 }
 
-static void deliver_figures(struct loop *loop, struct loop_mail *loop_mail)
+uint64_t admin_recovery_rate(struct admin_call *call, const struct figures *figures)
 {
-	struct gather_mail *mail = container_of_type(loop_mail, struct gather_mail, mail);
-	struct admin_call *call = mail->call;
-	void (*then)(struct admin_call *) = mail->then;
+	struct admin *admin = call->admin;
+	uint64_t now = loop_now(call->node->workers[0].loop), past = now - admin->sampled_ns;
 
-	call->figures.objects_moved += mail->figures.objects_moved;
-	call->figures.bytes_moved += mail->figures.bytes_moved;
-	for (uint32_t i = 0; i < mail->figures.row_count; i++)
-		add_row(&call->figures, &mail->figures.rows[i]);
-	free(mail);
-	if (--call->left > 0)
-		return;
-	qsort(call->figures.rows, call->figures.row_count, sizeof(call->figures.rows[0]),
-	      row_compare);
-	then(call);
-}
-
-static void deliver_question(struct loop *loop, struct loop_mail *loop_mail)
-{
-	struct gather_mail *mail = container_of_type(loop_mail, struct gather_mail, mail);
-	const struct pg_set *set = mail->worker->set;
-	struct figures *figures = &mail->figures;
-	struct pg_status status;
-	uint32_t pg = 0, store = 0;
-
-	figures->objects_moved = pg_set_counters(set)->objects_pushed;
-	figures->bytes_moved = pg_set_counters(set)->recovery_bytes;
-	while (pg_set_status(set, pg, store, &status) > 0) {
-		for (uint32_t i = 0; i < status.join_count; i++)
-			add_row(figures, &(struct recovery_row){
-						 .pg = status.pg,
-						 .store = status.joins[i].store,
-						 .objects_missing = status.joins[i].objects_missing,
-						 .bytes_missing = status.joins[i].bytes_missing,
-					 });
-		pg = status.pg;
-		store = status.store + 1;
-	}
-	mail->mail.deliver = deliver_figures;
-	loop_post(mail->worker->node->workers[0].loop, &mail->mail);
-}
-
-void admin_gather(struct admin_call *call, void (*then)(struct admin_call *call))
-{
-	struct node *node = call->node;
-
-	/* One more than there are, so that a failure half way ends in the same place. */
-	call->left = node->worker_count;
-	for (unsigned i = 0; i < node->worker_count; i++) {
-		struct gather_mail *mail = calloc(1, sizeof(*mail));
-		if (!mail) {
-			log_error("admin: out of memory: the figures are not whole");
-			call->left--;
-			continue;
-		}
-		mail->call = call;
-		mail->worker = &node->workers[i];
-		mail->then = then;
-		mail->mail.deliver = deliver_question;
-		loop_post(node->workers[i].loop, &mail->mail);
-	}
-	if (call->left == 0)
-		admin_refuse(call, PROTO_STATUS_NO_MEMORY, "%s", "");
+	if (admin->sampled_ns && past < NS_PER_S)
+		return admin->rate;
+	/* A sheep that started again, or did not answer, counts from less. */
+	admin->rate = admin->sampled_ns && figures->bytes_moved > admin->sampled_bytes
+			      ? (uint64_t)((double)(figures->bytes_moved - admin->sampled_bytes) *
+					   (double)NS_PER_S / (double)past)
+			      : 0;
+	admin->sampled_ns = now;
+	admin->sampled_bytes = figures->bytes_moved;
+	return admin->rate;
 }
 
 /* ---- life ---- */

@@ -35,35 +35,39 @@ static const char *cluster_status(const struct cluster_map *map,
 	return cluster_is_formatted(map) ? cluster_health_name(summary->health) : "unformatted";
 }
 
-static const struct node_store *our_store(const struct node *node, const struct uuid *uuid)
-{
-	for (unsigned i = 0; i < node->store_count; i++)
-		if (uuid_is_equal(&store_identity(node->stores[i].store)->uuid, uuid))
-			return &node->stores[i];
-	return NULL;
-}
-
-static struct json_object *new_space(const struct node *node, const struct cluster_map *map)
+/* Sums over the stores that are up; null where one of them is not known. */
+static struct json_object *new_space(const struct cluster_map *map, const struct figures *figures)
 {
 	struct json_object *doc = json_object_new_object();
 	const struct cluster_store *store;
 	uint64_t size = 0, used = 0, allocated = 0;
+	bool is_whole = true;
 
-	for (store = cluster_store_next(map, 0); store; store = cluster_store_next(map, store->id))
+	for (store = cluster_store_next(map, 0); store;
+	     store = cluster_store_next(map, store->id)) {
+		const struct figures_store *told = figures_of_store(figures, store->id);
 		size += store->size_bytes;
-	for (unsigned i = 0; i < node->store_count; i++) {
-		struct store_space space;
-		store_space(node->stores[i].store, &space);
-		used += space.live_bytes;
-		allocated += space.allocated_bytes;
+		if (told) {
+			used += told->live_bytes;
+			allocated += told->allocated_bytes;
+		} else if (cluster_store_is_up(map, store->id)) {
+			is_whole = false;
+		}
 	}
-	/* Others' use is known to them only; with stores of our own alone the sum is whole. */
-	bool is_whole = node->store_count == cluster_store_count(map);
 	add_number(doc, "size", size);
 	json_object_object_add(doc, "used", is_whole ? json_object_new_uint64(used) : NULL);
 	json_object_object_add(doc, "allocated",
 			       is_whole ? json_object_new_uint64(allocated) : NULL);
 	return doc;
+}
+
+static struct json_object *new_unknown(const struct figures *figures)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (uint32_t i = 0; i < figures->unknown_count; i++)
+		json_object_array_add(list, json_object_new_uint64(figures->unknown[i]));
+	return list;
 }
 
 struct json_object *doc_cluster(const struct node *node, const struct figures *figures)
@@ -91,6 +95,8 @@ struct json_object *doc_cluster(const struct node *node, const struct figures *f
 	add_number(part, "degraded", summary.pgs_degraded);
 	add_number(part, "recovering", summary.pgs[CLUSTER_RECOVERING]);
 	add_number(part, "down", summary.pgs[CLUSTER_DOWN]);
+	add_number(part, "forced", summary.pgs_forced);
+	add_number(part, "lost", summary.pgs_lost);
 	json_object_object_add(doc, "pgs", part);
 	part = json_object_new_object();
 	add_number(part, "objects_missing", figures->objects_missing);
@@ -100,7 +106,8 @@ struct json_object *doc_cluster(const struct node *node, const struct figures *f
 	add_number(part, "total", summary.stores);
 	add_number(part, "up", summary.stores_up);
 	json_object_object_add(doc, "stores", part);
-	json_object_object_add(doc, "space", new_space(node, map));
+	json_object_object_add(doc, "space", new_space(map, figures));
+	json_object_object_add(doc, "unknown_nodes", new_unknown(figures));
 	add_number(doc, "volumes", cluster_volume_count(map));
 	json_object_object_add(doc, "quorum",
 			       json_object_new_boolean(state_has_quorum(node->state)));
@@ -108,7 +115,8 @@ struct json_object *doc_cluster(const struct node *node, const struct figures *f
 	return doc;
 }
 
-struct json_object *doc_recovery(const struct node *node, const struct figures *figures)
+struct json_object *doc_recovery(const struct node *node, const struct figures *figures,
+				 uint64_t recovery_rate)
 {
 	const struct cluster_map *map = state_map(node->state);
 	struct json_object *doc = json_object_new_object(), *rows = json_object_new_array();
@@ -120,8 +128,11 @@ struct json_object *doc_recovery(const struct node *node, const struct figures *
 	add_number(doc, "bytes_missing", figures->bytes_missing);
 	add_number(doc, "objects_moved", figures->objects_moved);
 	add_number(doc, "bytes_moved", figures->bytes_moved);
-	json_object_object_add(doc, "bytes_per_second", NULL);
-	json_object_object_add(doc, "seconds_left", NULL);
+	add_number(doc, "bytes_per_second", recovery_rate);
+	json_object_object_add(
+		doc, "seconds_left",
+		recovery_rate ? json_object_new_uint64(figures->bytes_missing / recovery_rate)
+			      : NULL);
 	json_object_object_add(doc, "throttle", rate ? json_object_new_uint64(rate) : NULL);
 	for (uint32_t i = 0; i < figures->row_count; i++) {
 		struct json_object *row = json_object_new_object();
@@ -132,6 +143,7 @@ struct json_object *doc_recovery(const struct node *node, const struct figures *
 		json_object_array_add(rows, row);
 	}
 	json_object_object_add(doc, "pgs", rows);
+	json_object_object_add(doc, "unknown_nodes", new_unknown(figures));
 	return doc;
 }
 
@@ -158,21 +170,19 @@ struct json_object *doc_node(const struct node *node, const struct cluster_node 
 	return doc;
 }
 
-struct json_object *doc_store(const struct node *node, const struct cluster_store *row)
+struct json_object *doc_store(const struct node *node, const struct cluster_store *row,
+			      const struct figures *figures)
 {
 	struct json_object *doc = json_object_new_object();
-	const struct node_store *ours = our_store(node, &row->uuid);
-	struct store_space space = {0};
+	const struct figures_store *told = figures_of_store(figures, row->id);
 
-	if (ours)
-		store_space(ours->store, &space);
 	json_object_object_add(doc, "uuid", new_uuid(&row->uuid));
 	add_number(doc, "node", row->node);
 	add_text(doc, "path", row->path);
 	add_number(doc, "size", row->size_bytes);
-	json_object_object_add(doc, "used", ours ? json_object_new_uint64(space.live_bytes) : NULL);
+	json_object_object_add(doc, "used", told ? json_object_new_uint64(told->live_bytes) : NULL);
 	json_object_object_add(doc, "allocated",
-			       ours ? json_object_new_uint64(space.allocated_bytes) : NULL);
+			       told ? json_object_new_uint64(told->allocated_bytes) : NULL);
 	add_number(doc, "weight", row->weight);
 	add_text(doc, "status", cluster_store_status(state_map(node->state), row));
 	return doc;
@@ -224,6 +234,7 @@ struct json_object *doc_volume(const struct node *node, const struct cluster_vol
 {
 	const struct cluster_map *map = state_map(node->state);
 	struct json_object *doc = json_object_new_object(), *openers = json_object_new_array();
+	struct json_object *properties = json_object_new_object();
 
 	add_text(doc, "name", row->name);
 	add_number(doc, "id", row->id);
@@ -243,6 +254,8 @@ struct json_object *doc_volume(const struct node *node, const struct cluster_vol
 		json_object_array_add(openers, opener);
 	}
 	json_object_object_add(doc, "opened_by", openers);
-	json_object_object_add(doc, "created", NULL);
+	for (uint32_t i = 0; i < row->property_count; i++)
+		add_text(properties, row->properties[i].key, row->properties[i].value);
+	json_object_object_add(doc, "properties", properties);
 	return doc;
 }

@@ -31,9 +31,9 @@ static const char *required_text(struct admin_call *call, const char *key)
 
 /* ---- cluster ---- */
 
-static void answer_cluster(struct admin_call *call)
+static void answer_cluster(struct admin_call *call, const struct figures *figures)
 {
-	admin_answer(call, doc_cluster(call->node, &call->figures), false);
+	admin_answer(call, doc_cluster(call->node, figures), false);
 }
 
 static void on_formatted(struct proposal *proposal, enum proto_status status, const char *text,
@@ -125,7 +125,7 @@ static int compare_stores(const void *a, const void *b)
 	return memcmp((*x)->uuid.bytes, (*y)->uuid.bytes, sizeof((*x)->uuid.bytes));
 }
 
-static void store_list(struct admin_call *call)
+static void answer_stores(struct admin_call *call, const struct figures *figures)
 {
 	const struct cluster_map *map = map_of(call);
 	const char *after_text = NULL;
@@ -152,9 +152,14 @@ static void store_list(struct admin_call *call)
 	qsort(rows, count, sizeof(*rows), compare_stores);
 	struct json_object *page = json_object_new_array();
 	for (bool has_room = true; i < count && has_room; i++)
-		has_room = page_add(page, &size, doc_store(call->node, rows[i]));
+		has_room = page_add(page, &size, doc_store(call->node, rows[i], figures));
 	free(rows);
 	admin_answer(call, page, i < count);
+}
+
+static void store_list(struct admin_call *call)
+{
+	admin_gather(call, answer_stores);
 }
 
 static void pg_list(struct admin_call *call)
@@ -177,9 +182,11 @@ static void pg_list(struct admin_call *call)
 	admin_answer(call, page, row != NULL);
 }
 
-static void answer_recovery(struct admin_call *call)
+static void answer_recovery(struct admin_call *call, const struct figures *figures)
 {
-	admin_answer(call, doc_recovery(call->node, &call->figures), false);
+	uint64_t rate = admin_recovery_rate(call, figures);
+
+	admin_answer(call, doc_recovery(call->node, figures, rate), false);
 }
 
 static void recovery_info(struct admin_call *call)

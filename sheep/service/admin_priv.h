@@ -6,24 +6,8 @@
 
 #include "include/proto/admin.h"
 #include "sheep/service/admin.h"
+#include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
-
-/* Joining members that lack most; others are only counted. */
-#define ADMIN_RECOVERY_ROWS 100u
-
-struct recovery_row {
-	uint32_t pg;
-	uint32_t store;
-	uint64_t objects_missing, bytes_missing;
-};
-
-/* What only the loops know, summed over them. */
-struct figures {
-	uint64_t objects_missing, bytes_missing;
-	uint64_t objects_moved, bytes_moved;
-	uint32_t row_count;
-	struct recovery_row rows[ADMIN_RECOVERY_ROWS]; /* most missing first */
-};
 
 /* One request in work. */
 struct admin_call {
@@ -35,9 +19,9 @@ struct admin_call {
 	uint64_t deadline_ns;
 	struct proposal proposal;
 	struct cds_list_head link; /* admin.calls */
-	/* gathering */
-	struct figures figures;
-	unsigned left;
+	/* asking all sheep */
+	struct figures_query query;
+	void (*then)(struct admin_call *call, const struct figures *figures);
 };
 
 /* An op: `start` answers the call, now or later. */
@@ -56,8 +40,11 @@ void admin_propose(struct admin_call *call, struct cluster_command *command,
 		   void (*applied)(struct proposal *proposal, enum proto_status status,
 				   const char *text, uint64_t id));
 struct admin_call *admin_call_of(struct proposal *proposal);
-/* Ask all loops for their figures, then `then`. */
-void admin_gather(struct admin_call *call, void (*then)(struct admin_call *call));
+/* Ask all sheep for their figures, then `then`. */
+void admin_gather(struct admin_call *call,
+		  void (*then)(struct admin_call *call, const struct figures *figures));
+/* Bytes per second that recovery has moved lately, as the questions so far show. */
+uint64_t admin_recovery_rate(struct admin_call *call, const struct figures *figures);
 
 /*
  * Arguments. 1 and *@out; 0: missing or null, *@out is untouched; -EINVAL: the wrong type, and the
@@ -69,9 +56,11 @@ int admin_flag(struct admin_call *call, const char *key, bool *out);
 
 /* admin_docs.c: documents from the map. NULL: out of memory. */
 struct json_object *doc_cluster(const struct node *node, const struct figures *figures);
-struct json_object *doc_recovery(const struct node *node, const struct figures *figures);
+struct json_object *doc_recovery(const struct node *node, const struct figures *figures,
+				 uint64_t rate);
 struct json_object *doc_node(const struct node *node, const struct cluster_node *row);
-struct json_object *doc_store(const struct node *node, const struct cluster_store *row);
+struct json_object *doc_store(const struct node *node, const struct cluster_store *row,
+			      const struct figures *figures);
 struct json_object *doc_pg(const struct node *node, const struct cluster_pg *row);
 struct json_object *doc_volume(const struct node *node, const struct cluster_volume *row);
 /* "clean", "recovering", "degraded" or "down" */

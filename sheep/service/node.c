@@ -16,6 +16,8 @@
 #include <unistd.h>
 #include <poll.h>
 
+#include <systemd/sd-daemon.h>
+
 #include "include/proto/peer.h"
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
@@ -23,6 +25,7 @@
 #include "lib/base/text.h"
 #include "sheep/service/admin.h"
 #include "sheep/service/exports.h"
+#include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
 
@@ -40,11 +43,22 @@ static const char *const phase_names[NODE_PHASE_COUNT] = {
 	"joining", "registering", "running", "stopping", "stopped",
 };
 
+/* The line that `systemctl status` shows. */
+static void tell_systemd(const struct node *node, const char *why)
+{
+	bool is_stuck =
+		node->state && node->phase < NODE_STOPPING && !state_has_quorum(node->state);
+
+	(void)sd_notifyf(0, "STATUS=%s: %s%s", phase_names[node->phase], why,
+			 is_stuck ? "; no quorum: nothing can be changed" : "");
+}
+
 void node_enter(struct node *node, enum node_phase next, const char *why)
 {
 	assert(phase_next[node->phase] & BIT(next));
 	log_info("sheep: %s -> %s: %s", phase_names[node->phase], phase_names[next], why);
 	node->phase = next;
+	tell_systemd(node, why);
 }
 
 bool node_is_serving(const struct node *node)
@@ -352,6 +366,7 @@ static void on_ended(void *context, const struct uuid *uuid, uint64_t start)
 
 static void on_quorum(void *context, bool has_quorum)
 {
+	tell_systemd(context, has_quorum ? "with quorum" : "waiting");
 }
 
 static void on_engine_failed(void *context, const struct error *err)
@@ -526,7 +541,8 @@ static int open_worker(struct node *node, struct worker *worker, struct error *e
 	if (rc < 0)
 		return rc;
 	node->sets[worker->index] = worker->set;
-	const struct net_service service = {.protocol = &pg_peer_protocol, .context = worker->set};
+	const struct net_service service = {.protocol = figures_protocol(node->figures),
+					    .context = worker->set};
 	rc = net_serve(worker->net, &service);
 	if (rc < 0)
 		return error_set(err, rc, "peer protocol");
@@ -552,7 +568,8 @@ static int open_workers(struct node *node, struct error *err)
 	struct net *nets[SETTINGS_LOOPS_MAX];
 
 	node->hub = gateway_hub_new(&hub_options);
-	if (!node->hub)
+	node->figures = figures_new(node);
+	if (!node->hub || !node->figures)
 		return error_set(err, -ENOMEM, "gateway");
 	for (unsigned i = 0; i < node->worker_count; i++) {
 		int rc = open_worker(node, &node->workers[i], err);
@@ -701,6 +718,7 @@ void node_free(struct node *node)
 	}
 	if (node->signal_fd >= 0)
 		(void)close(node->signal_fd);
+	figures_free(node->figures);
 	free(node->stores);
 	free(node->sets);
 	free(node->loops);

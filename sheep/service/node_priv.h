@@ -77,6 +77,7 @@ struct node {
 	struct state *state;
 	struct caretaker *caretaker;
 	struct admin *admin;
+	struct figures_service *figures;
 	struct proposal register_proposal, leave_proposal;
 	struct net_listener *peer_listener;
 	struct net_listener *nbd_listeners[SETTINGS_LIST_MAX];

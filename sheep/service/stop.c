@@ -22,6 +22,7 @@
 #include "lib/base/size.h"
 #include "sheep/service/admin.h"
 #include "sheep/service/exports.h"
+#include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
 
 #define CLIENTS_NS (2 * NS_PER_S)
@@ -272,6 +273,7 @@ static void stage_begin(struct node *node)
 		break;
 	case STOP_NETS:
 		net_listener_close(node->peer_listener);
+		figures_stop(node->figures);
 		admin_stop(node->admin);
 		break;
 	default:

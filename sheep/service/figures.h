@@ -1,0 +1,69 @@
+/*
+ * What only the loops of each sheep know: space in use, recovery under way. Asked of all sheep that
+ * are up, by PEER_OP_FIGURES; who does not answer in time is left out, and named.
+ */
+#ifndef SERVICE_FIGURES_H
+#define SERVICE_FIGURES_H
+
+#include <urcu/list.h>
+
+#include "lib/wire/wire.h"
+#include "lib/loop/loop.h"
+
+struct node;
+struct figures_service;
+
+/* Joining members that lack most; others are only counted. */
+#define FIGURES_ROWS_MAX 100u
+
+struct figures_row {
+	uint32_t pg;
+	uint32_t store;
+	uint64_t objects_missing, bytes_missing;
+};
+
+struct figures_store {
+	uint32_t store;
+	uint64_t size_bytes, live_bytes, allocated_bytes;
+};
+
+struct figures {
+	uint64_t objects_missing, bytes_missing;
+	uint64_t objects_moved, bytes_moved; /* since the starts of the sheep */
+	uint32_t row_count;
+	struct figures_row rows[FIGURES_ROWS_MAX]; /* most missing first */
+	uint32_t store_count;
+	struct figures_store *stores; /* malloc'ed */
+	uint32_t unknown_count;
+	uint32_t *unknown; /* nodes that are up and did not answer; malloc'ed */
+};
+
+/* One question, embedded in its owner until `done`. */
+struct figures_query {
+	/* Once, later, on the engine's loop. The figures are the owner's: figures_done(). */
+	void (*done)(struct figures_query *query, struct figures *figures);
+	/* private */
+	struct figures figures;
+	struct node *node;
+	unsigned left; /* answers that are due, our own among them */
+	bool is_over;
+	struct cds_list_head asks;
+	struct loop_timer timer;
+};
+
+void figures_done(struct figures *figures);
+/* NULL: this store's node did not tell. */
+const struct figures_store *figures_of_store(const struct figures *figures, uint32_t store);
+
+struct figures_service *figures_new(struct node *node); /* NULL: out of memory */
+void figures_free(struct figures_service *service);	/* after figures_stop(); NULL is allowed */
+/* The peer protocol with our row in it: for net_serve() on every loop. */
+const struct wire_protocol *figures_protocol(const struct figures_service *service);
+
+/* On the engine's loop: ask all sheep that are up, until @deadline_ns at most. */
+void figures_ask(struct figures_service *service, struct figures_query *query,
+		 uint64_t deadline_ns);
+/* Give up the links; questions that wait for others end soon. */
+void figures_stop(struct figures_service *service);
+
+#endif
