@@ -409,8 +409,9 @@ static bool next_pair(struct pg_filler *filler, struct pair *pair)
 
 static bool differs(const struct pg_filler *filler, const struct pair *pair)
 {
-	if (pg_is_garbage(filler->pg->set, pair->key.layer))
-		return false; /* it goes, at both */
+	/* Ours goes by an entry of the order, and theirs with it. */
+	if (pair->has_ours && pg_is_garbage(filler->pg->set, pair->key.layer))
+		return false;
 	if (is_heal(filler))  /* it is in sync: only what it lost */
 		return pair->has_theirs && pair->they_miss;
 	return !pair->has_ours || !pair->has_theirs || pair->they_miss || pair->ours.is_missing ||

@@ -326,6 +326,7 @@ static int append_entry(struct apply *apply)
 		return rc;
 	if (pg->role != PG_ROLE_JOINING) {
 		pg->part.is_refusing = true;
+		pg->set->counters.diverged++;
 		pg->has_holes |= rc == -E_MISSING;
 		log_warning("pg %u epoch %llu: store %u cannot apply an entry: %s: it has to leave",
 			    pg->id, (unsigned long long)pg->epoch, pg->store->id, err_text(rc));

@@ -181,6 +181,7 @@ void pg_sync_submit(struct pg_set *set, struct pg_sync *sync);
 	X(appends_resent, "", "of these, sent again after a change of epoch or a reset")      \
 	X(appends_received, "", "entries received as member")                                 \
 	X(appends_refused, "", "entries received and refused")                                \
+	X(diverged, "", "entries that a store of this node, in sync, could not apply")        \
 	X(takeovers, "", "PGs that a store of this node began to lead")                       \
 	X(settled_objects, "", "objects settled after takeovers")                             \
 	X(shrinks, "", "members removed at this node's wish")                                 \

@@ -297,6 +297,18 @@ static void end_sessions(struct pg_set *set, const struct cluster_map *old)
 		pg_works_end_sessions(lead);
 }
 
+/* M2: what volumes leave behind is looked for when some have gone. */
+static void look_for_garbage(struct pg_set *set)
+{
+	struct pg_lead *lead, *next;
+
+	HASH_ITER(hh, set->leads, lead, next) {
+		lead->is_garbage_due = true;
+		lead->has_garbage_cursor = false;
+		pg_set_active(lead->pg);
+	}
+}
+
 void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *pgs, uint32_t count)
 {
 	struct cluster_map *old = set->map;
@@ -307,6 +319,8 @@ void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *p
 	set->index = cluster_index(map);
 	if (old)
 		end_sessions(set, old);
+	if (old && (!pgs || cluster_volume_count(map) < cluster_volume_count(old)))
+		look_for_garbage(set);
 	/* A store takes part from the map on that shows its registration, and those change no PG. */
 	struct pg_store *store;
 	cds_list_for_each_entry(store, &set->stores, link)

@@ -230,6 +230,12 @@ static int properties_of(struct admin_call *call, struct cluster_property *out)
 				     key);
 			return -1;
 		}
+		if (strlen(json_object_get_string(value)) !=
+		    (size_t)json_object_get_string_len(value)) {
+			admin_refuse(call, PROTO_STATUS_INVALID, "property '%s' has a zero byte",
+				     key);
+			return -1;
+		}
 		if (count == CLUSTER_VOLUME_PROPERTIES) {
 			admin_refuse(call, PROTO_STATUS_INVALID, "more than %u properties",
 				     CLUSTER_VOLUME_PROPERTIES);

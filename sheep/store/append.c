@@ -118,7 +118,7 @@ static int check_object(const struct newest *now, const struct store_append *a)
 	return 0;
 }
 
-/* Pushes, and entries that a primary has granted, may use half of what is kept for the cleaner: recovery
+/* Pushes, and entries that a primary has granted, may use a quarter of what is kept for the cleaner: recovery
  * goes on where clients cannot write, and credits that were reported too late evict nobody. */
 static int check_space(struct shard *shard, const struct store_append *a, uint32_t charge)
 {

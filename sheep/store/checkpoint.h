@@ -54,4 +54,11 @@ struct checkpoint {
 	uint64_t synced_lsn, life;
 };
 
+/* body.c: errors are kept in c->error */
+void body_begin(struct checkpoint *c);
+void body_put_shard(struct checkpoint *c); /* segments, and what PGs remember */
+void body_save_chunk(struct table_saver *saver, struct table *table, struct table_chunk *chunk);
+void body_end(struct checkpoint *c);
+void body_free(struct checkpoint *c);
+
 #endif

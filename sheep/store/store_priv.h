@@ -267,7 +267,7 @@ struct shard {
 	struct checkpoint *checkpoint;
 	struct cleaner *cleaner;
 	struct preparer *preparer;
-	struct cds_list_head drops;
+	struct cds_list_head drops, marks;
 
 	struct cds_list_head ios;
 	struct loop_timer watch;
@@ -318,15 +318,17 @@ static inline uint32_t place_segment(const struct shard *shard, uint32_t place)
 	return place / shard->segment_blocks;
 }
 
-/* store.c */
+/* shard.c */
 struct shard *shard_of(const struct store *store, uint32_t pg);
 struct pg *shard_pg(struct shard *shard, uint32_t pg);	    /* NULL: unknown */
 struct pg *shard_pg_make(struct shard *shard, uint32_t pg); /* NULL: no memory */
 bool shard_pg_next(struct shard *shard, uint32_t from, uint32_t *out);
 void shard_pg_forget(struct shard *shard, struct pg *pg);
+void shard_pg_free(struct pg *pg); /* its pages and slots go with the cache */
+void shard_free_marks(struct shard *shard);
+void shard_on_fail_mail(struct loop *loop, struct loop_mail *mail);
 /* The first error from write or sync, or a hung operation. */
 void shard_fail(struct shard *shard, int error, const char *what);
-void shard_publish(struct shard *shard);
 /*
  * Blocks of the object are damaged (@count 0: which ones nobody knows): mark it missing and them absent in
  * the log, and report it.
@@ -335,6 +337,8 @@ void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *ke
 		   uint32_t count);
 /* Something that a stop may wait for has ended. */
 void shard_check_stop(struct shard *shard);
+/* store.c */
+void shard_publish(struct shard *shard); /* figures, for other threads */
 void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const char *kind,
 		     uint32_t shard, uint32_t number);
 

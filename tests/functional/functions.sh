@@ -6,6 +6,7 @@
 # kills what it started. Waits have deadlines; nothing sleeps for a fixed time to be "sure".
 set -eu
 
+PATH=$PATH:/sbin:/usr/sbin
 sheep_bin=${top_builddir:?}/sheep/sheep
 collie_bin=${top_builddir:?}/collie/collie
 python=/usr/bin/python3

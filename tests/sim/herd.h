@@ -82,6 +82,7 @@ struct herd {
 	struct herd_node nodes[HERD_NODES_MAX];
 	struct herd_load *load;
 	struct pg_counters past; /* of starts that are over */
+	bool may_diverge;	 /* a test damages copies */
 };
 
 /* Of all herds that were freed. */

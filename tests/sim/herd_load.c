@@ -583,4 +583,8 @@ void herd_check(struct herd *herd)
 		}
 	}
 	compare_copies(herd);
+	/* W2 repairs what should never have come about. */
+	if (HERD_COUNTER(herd, diverged) > 0 && !herd->may_diverge)
+		fail_msg("seed %llu: members in sync could not apply entries",
+			 (unsigned long long)herd->options.seed);
 }

@@ -62,6 +62,18 @@ static void reset_one(struct herd *herd)
 	sim_reset_streams(herd->nodes[a].host, herd->nodes[b].host);
 }
 
+/* Some ways are longer than others, so that members differ when somebody dies. */
+static void vary_delays(struct herd *herd)
+{
+	for (unsigned a = 0; a < herd->node_count; a++)
+		for (unsigned b = 0; b < herd->node_count; b++) {
+			uint64_t min = 20 * NS_PER_US + below(herd, 2 * NS_PER_MS);
+			if (a != b && below(herd, 2))
+				sim_link_set_delay(herd->nodes[a].host, herd->nodes[b].host, min,
+						   min + below(herd, NS_PER_MS));
+		}
+}
+
 static void run_seed(uint64_t seed)
 {
 	struct random random;
@@ -70,11 +82,13 @@ static void run_seed(uint64_t seed)
 		.seed = seed,
 		.nodes = 3 + (unsigned)random_below(&random, 3),
 		.copies = 2 + (unsigned)random_below(&random, 2),
+		.min_insync = (unsigned)random_below(&random, 2),
 		.pg_count = 1u << random_below(&random, 4),
 		.volume_bytes = 8 * MIB << random_below(&random, 2),
 	};
 	struct herd *herd = herd_new(&options);
 
+	vary_delays(herd);
 	herd_load_start(herd, 4 + (unsigned)below(herd, 20));
 	for (unsigned step = 0; step < 6; step++) {
 		herd_run(herd, 20 + below(herd, 600));

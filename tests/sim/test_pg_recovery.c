@@ -1,0 +1,295 @@
+/* Joining, deltas, restarts of everything, damage, garbage (REPLICATION, J1-J6, D1, M2). */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/base/bitmap.h"
+#include "lib/base/size.h"
+
+static struct herd *make(uint64_t seed, unsigned nodes, uint32_t pg_count)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = nodes,
+					     .copies = 3,
+					     .pg_count = pg_count,
+					     .volume_bytes = 32 * MIB};
+
+	return herd_new(&options);
+}
+
+static void heal(struct herd *herd)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (!herd->nodes[i].is_up)
+			herd_start(herd, i);
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+	herd_reopen(herd);
+}
+
+static bool two_left(struct herd *herd)
+{
+	struct cluster_summary summary;
+
+	cluster_summary(herd_map(herd), &summary);
+	return summary.pgs_active == summary.pgs_total && summary.nodes_up == 2;
+}
+
+/* Few blocks of large objects: what is pushed is those blocks, not the objects. */
+static void test_a_store_that_was_away_gets_the_blocks_it_missed(void **state)
+{
+	for (unsigned seed = 1; seed <= 6; seed++) {
+		struct herd *herd = make(seed, 3, 4);
+		uint64_t written[BITMAP_WORDS(32 * MIB / BLOCK_SIZE)] = {0};
+		unsigned away = seed % 3, up = (away + 1) % 3;
+
+		for (uint64_t at = 0; at < 32 * MIB; at += 64 * KIB)
+			assert_int_equal(herd_write(herd, at / MIB % 3, at, 64 * KIB), 0);
+		herd_kill(herd, away, SIM_DEATH_CERTAIN);
+		herd_until(herd, 5000, two_left, "two nodes serve");
+		for (unsigned i = 0; i < 150; i++) {
+			uint32_t block = (uint32_t)random_below(sim_random(herd->world),
+								32 * MIB / BLOCK_SIZE - 4);
+			uint32_t count = 1 + i % 3;
+			assert_int_equal(herd_write(herd, up, (uint64_t)block * BLOCK_SIZE,
+						    count * BLOCK_SIZE),
+					 0);
+			for (uint32_t b = block; b < block + count; b++)
+				bitmap_set(written, b);
+		}
+		uint64_t before = HERD_COUNTER(herd, recovery_bytes);
+		heal(herd);
+		uint64_t moved = HERD_COUNTER(herd, recovery_bytes) - before;
+		uint64_t distinct =
+			(uint64_t)bitmap_count(written, 32 * MIB / BLOCK_SIZE) * BLOCK_SIZE;
+		assert_true(moved >= distinct);
+		assert_true(moved <= distinct * 11 / 10);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+static void test_a_store_joins_while_clients_write(void **state)
+{
+	for (unsigned seed = 10; seed < 16; seed++) {
+		struct herd *herd = make(seed, 4, 2);
+
+		herd_load_start(herd, 16);
+		herd_run(herd, 500);
+		herd_kill(herd, seed % 4, SIM_DEATH_CERTAIN);
+		herd_run(herd, 1000);
+		heal(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		assert_int_equal(HERD_COUNTER(herd, digest_mismatches), 0);
+		herd_free(herd);
+	}
+}
+
+/* The joining store is killed again and again: it pays only for what it does not have yet. */
+static void test_a_join_that_is_cut_off_goes_on_where_it_was(void **state)
+{
+	struct herd *herd = make(20, 3, 1);
+
+	herd_kill(herd, 2, SIM_DEATH_CERTAIN);
+	herd_until(herd, 5000, two_left, "two nodes serve");
+	for (uint64_t at = 0; at < 32 * MIB; at += 64 * KIB)
+		assert_int_equal(herd_write(herd, 0, at, 64 * KIB), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		herd_start(herd, 2);
+		/* Let it get some of the eight objects. */
+		uint64_t pushed = HERD_COUNTER(herd, blocks_pushed);
+		for (unsigned t = 0; t < 4000 && HERD_COUNTER(herd, blocks_pushed) < pushed + 600;
+		     t++)
+			herd_run(herd, 1);
+		if (!herd_is_healthy(herd))
+			herd_kill(herd, 2, SIM_DEATH_CERTAIN);
+		else
+			break;
+	}
+	heal(herd);
+	/* Objects that were half way are pushed whole again: at most as many as are pushed at a time. */
+	assert_true(HERD_COUNTER(herd, blocks_pushed) * BLOCK_SIZE >= 32 * MIB);
+	assert_true(HERD_COUNTER(herd, blocks_pushed) * BLOCK_SIZE <= 3 * 32 * MIB);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+static void test_all_nodes_are_killed_at_once_and_nothing_is_lost(void **state)
+{
+	struct herd *herd = make(30, 3, 8);
+
+	herd_load_start(herd, 24);
+	for (unsigned round = 0; round < 6; round++) {
+		herd_run(herd, 300 + 37 * round);
+		for (unsigned i = 0; i < 3; i++)
+			herd_kill(herd, i, round % 2 ? SIM_DEATH_CERTAIN : SIM_DEATH_SILENT);
+		herd_run(herd, 10);
+		heal(herd);
+	}
+	herd_load_stop(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* A member that nobody can reach is shrunk away before what it missed is acknowledged. */
+static void test_a_write_completes_only_when_the_silent_member_is_out(void **state)
+{
+	struct herd *herd = make(40, 3, 1);
+	int primary = herd_primary(herd, 0);
+	unsigned cut = (unsigned)(primary + 1) % 3, gateway = (unsigned)(primary + 2) % 3;
+
+	assert_int_equal(herd_write(herd, gateway, 0, 4096), 0);
+	uint32_t before = cluster_pg(herd_map(herd), 0)->isr_count;
+	assert_int_equal(before, 3);
+	sim_partition(herd->nodes[primary].host, herd->nodes[cut].host);
+	uint64_t done = herd_load_done(herd);
+	herd_write_begin(herd, gateway, 8192, 4096);
+	for (unsigned i = 0; i < 6000; i++) {
+		uint64_t epoch = cluster_pg(herd_map(herd), 0)->epoch;
+		uint32_t members = cluster_pg(herd->nodes[primary].map, 0)->isr_count;
+		if (herd_load_done(herd) > done) {
+			assert_int_equal(members, 2);
+			assert_true(epoch > 0);
+			break;
+		}
+		herd_run(herd, 1);
+	}
+	assert_true(herd_load_done(herd) > done);
+	assert_true(HERD_COUNTER(herd, shrinks) > 0);
+	sim_unpartition(herd->nodes[primary].host, herd->nodes[cut].host);
+	heal(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* ---- damage ---- */
+
+/* Spoil a byte of every block on the node's disk that holds this write's content of @sector. */
+static unsigned damage(struct herd *herd, unsigned node, uint32_t sector, uint32_t tag)
+{
+	static uint8_t segment[8 << 20];
+	struct sim_host *host = herd->nodes[node].host;
+	unsigned hits = 0;
+	char path[64];
+
+	for (unsigned s = 0; s < 64; s++) {
+		(void)snprintf(path, sizeof(path), "/disk/segment.00.%05u", s);
+		int64_t size = sim_file_peek(host, path, segment, sizeof(segment), 0);
+		for (int64_t at = 0; at + 4096 <= size; at += 4096) {
+			uint64_t word;
+			memcpy(&word, segment + at, sizeof(word));
+			if (word != ((uint64_t)sector << 32 | tag))
+				continue;
+			const uint8_t bad = (uint8_t)~segment[at + 700];
+			assert_int_equal(sim_file_poke(host, path, &bad, 1, (uint64_t)at + 700), 0);
+			hits++;
+		}
+	}
+	return hits;
+}
+
+static bool has_no_holes(struct herd *herd)
+{
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	struct pg_status status;
+
+	for (uint32_t i = 0; i < row->isr_count; i++)
+		if (row->isr[i].flags)
+			return false;
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (herd->nodes[i].is_up && pg_set_status(herd->nodes[i].set, 0, 0, &status) &&
+		    status.missing)
+			return false;
+	return herd_is_healthy(herd);
+}
+
+static void test_a_damaged_block_is_answered_from_another_copy_and_healed(void **state)
+{
+	struct herd *herd = make(50, 3, 1);
+	unsigned primary = (unsigned)herd_primary(herd, 0);
+
+	herd->may_diverge = true;
+	assert_int_equal(herd_write(herd, 0, 0, 64 * KIB), 0); /* tag 1 */
+	assert_int_equal(herd_write(herd, 0, 128 * KIB, 64 * KIB), 0);
+	herd_run(herd, 200);
+	assert_true(damage(herd, primary, 8, 1) > 0);
+	for (unsigned n = 0; n < 3; n++)
+		assert_int_equal(herd_read(herd, n, 0, 64 * KIB), 0);
+	assert_true(HERD_COUNTER(herd, objects_healed) > 0);
+	assert_int_equal(herd_write(herd, 1, 4096, 8192), 0);
+	herd_until(herd, 30000, has_no_holes, "whole again");
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* ---- garbage ---- */
+
+static bool is_gone(struct herd *herd)
+{
+	struct store_pg_info info;
+
+	for (unsigned i = 0; i < herd->node_count; i++)
+		for (uint32_t pg = 0; pg < herd->options.pg_count; pg++) {
+			if (!herd->nodes[i].is_up)
+				continue;
+			store_pg_info(herd->nodes[i].store, pg, &info);
+			if (info.objects > 0)
+				return false;
+		}
+	return true;
+}
+
+static bool is_deleted(struct herd *herd)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (herd->nodes[i].is_up && cluster_volume_by_name(herd->nodes[i].map, HERD_VOLUME))
+			return false;
+	return true;
+}
+
+static void
+test_objects_of_a_deleted_volume_go_everywhere_even_on_a_store_that_was_away(void **state)
+{
+	struct herd *herd = make(60, 3, 4);
+	uint64_t id = cluster_volume_by_name(herd_map(herd), HERD_VOLUME)->id;
+
+	for (uint64_t at = 0; at < 32 * MIB; at += MIB)
+		assert_int_equal(herd_write(herd, 0, at, 16 * KIB), 0);
+	herd_kill(herd, 2, SIM_DEATH_CERTAIN);
+	herd_until(herd, 5000, two_left, "two nodes serve");
+	for (unsigned i = 0; i < 2; i++) {
+		gateway_close(herd->nodes[i].volume, 0);
+		herd->nodes[i].volume = NULL;
+	}
+	for (unsigned i = 0; i < 100 && !is_deleted(herd); i++) {
+		herd_propose(herd, cluster_command_volume_delete(id));
+		herd_run(herd, 200);
+	}
+	assert_true(is_deleted(herd));
+	herd_start(herd, 2);
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+	herd_until(herd, 60000, is_gone, "rid of the garbage");
+	herd_free(herd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_store_that_was_away_gets_the_blocks_it_missed),
+		cmocka_unit_test(test_a_store_joins_while_clients_write),
+		cmocka_unit_test(test_a_join_that_is_cut_off_goes_on_where_it_was),
+		cmocka_unit_test(test_all_nodes_are_killed_at_once_and_nothing_is_lost),
+		cmocka_unit_test(test_a_write_completes_only_when_the_silent_member_is_out),
+		cmocka_unit_test(test_a_damaged_block_is_answered_from_another_copy_and_healed),
+		cmocka_unit_test(
+			test_objects_of_a_deleted_volume_go_everywhere_even_on_a_store_that_was_away),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,117 @@
+/* Primaries that die with writes in flight, at every point in time (REPLICATION, T1, T2, Q1). */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "lib/base/size.h"
+
+static struct herd *one_pg(uint64_t seed, unsigned nodes)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = nodes,
+					     .copies = 3,
+					     .min_insync = 1,
+					     .pg_count = 1,
+					     .volume_bytes = 16 * MIB};
+
+	return herd_new(&options);
+}
+
+/* From @node each other node is @step_ns further away than the one before. */
+static void spread(struct herd *herd, unsigned node, uint64_t step_ns)
+{
+	uint64_t delay = 50 * NS_PER_US;
+
+	for (unsigned i = 0; i < herd->node_count; i++) {
+		if (i == node)
+			continue;
+		sim_link_set_delay(herd->nodes[node].host, herd->nodes[i].host, delay, delay);
+		delay += step_ns;
+	}
+}
+
+static void run_us(struct herd *herd, uint64_t us)
+{
+	(void)sim_world_run_until(herd->world, sim_now(herd->world) + us * NS_PER_US, NULL, NULL);
+}
+
+static unsigned other_than(unsigned node)
+{
+	return node == 0 ? 1 : 0;
+}
+
+static void settle_and_check(struct herd *herd)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (!herd->nodes[i].is_up)
+			herd_start(herd, i);
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+	herd_reopen(herd);
+	herd_load_stop(herd);
+	herd_check(herd);
+}
+
+/* Twelve writes to four objects, some of them to the same blocks' neighbours. */
+static void begin_writes(struct herd *herd, unsigned node)
+{
+	for (unsigned i = 0; i < 12; i++)
+		herd_write_begin(herd, node, (i % 4) * 4 * MIB + i * 6144, 4096 + (i % 3) * 1024);
+}
+
+static void test_nothing_is_lost_whenever_the_primary_dies(void **state)
+{
+	for (unsigned point = 0; point < 40; point++) {
+		struct herd *herd = one_pg(100 + point, 3);
+		unsigned primary = (unsigned)herd_primary(herd, 0);
+		/* Half of the time the gateway dies with it: nobody tries again. */
+		unsigned gateway = point % 2 ? primary : other_than(primary);
+
+		assert_int_equal(herd_write(herd, gateway, 0, 65536), 0);
+		spread(herd, primary, 15 * NS_PER_MS); /* longer than the log takes */
+		begin_writes(herd, gateway);
+		run_us(herd, 100 * point);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		settle_and_check(herd);
+		herd_free(herd);
+	}
+}
+
+static void test_nothing_is_lost_when_the_next_primary_dies_while_it_settles(void **state)
+{
+	for (unsigned point = 0; point < 40; point++) {
+		struct herd *herd = one_pg(200 + point, 4);
+		unsigned primary = (unsigned)herd_primary(herd, 0);
+		unsigned gateway = point % 2 ? primary : other_than(primary);
+		int next = -1;
+
+		assert_int_equal(herd_write(herd, gateway, 0, 65536), 0);
+		spread(herd, primary, 15 * NS_PER_MS);
+		begin_writes(herd, gateway);
+		run_us(herd, 300 + 100 * point);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		for (unsigned i = 0; i < 2000 && (next < 0 || next == (int)primary); i++) {
+			run_us(herd, 50);
+			next = herd_primary(herd, 0);
+		}
+		assert_true(next >= 0);
+		spread(herd, (unsigned)next, 10 * NS_PER_MS);
+		run_us(herd, 1000 * point);
+		herd_kill(herd, (unsigned)next, SIM_DEATH_CERTAIN);
+		settle_and_check(herd);
+		herd_free(herd);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_is_lost_whenever_the_primary_dies),
+		cmocka_unit_test(test_nothing_is_lost_when_the_next_primary_dies_while_it_settles),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
