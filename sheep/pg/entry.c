@@ -70,7 +70,8 @@ int pg_entry_runs(struct pg_entry *entry, const struct store_run *runs, uint32_t
 		if (!entry->runs)
 			return -ENOMEM;
 	}
-	memcpy(entry->runs, runs, count * sizeof(*runs));
+	if (count > 0)
+		memcpy(entry->runs, runs, count * sizeof(*runs));
 	entry->run_count = count;
 	entry->block_count = pg_runs_data_blocks(runs, count);
 	return 0;
@@ -95,7 +96,8 @@ static int gather(struct pg_entry *entry, const struct slice *slices, uint32_t c
 		return -ENOMEM;
 	for (uint32_t i = 0; i < count; i++) {
 		assert(used + slices[i].size <= size);
-		memcpy(buffer->data + used, slices[i].data, slices[i].size);
+		if (slices[i].size > 0)
+			memcpy(buffer->data + used, slices[i].data, slices[i].size);
 		used += slices[i].size;
 	}
 	assert(used == size);

@@ -412,7 +412,7 @@ static bool differs(const struct pg_filler *filler, const struct pair *pair)
 	/* Ours goes by an entry of the order, and theirs with it. */
 	if (pair->has_ours && pg_is_garbage(filler->pg->set, pair->key.layer))
 		return false;
-	if (is_heal(filler))  /* it is in sync: only what it lost */
+	if (is_heal(filler)) /* it is in sync: only what it lost */
 		return pair->has_theirs && pair->they_miss;
 	return !pair->has_ours || !pair->has_theirs || pair->they_miss || pair->ours.is_missing ||
 	       version_compare(pair->ours.version, pair->their_version) != 0;

@@ -478,7 +478,7 @@ static int open_stores(struct node *node, struct error *err)
 		rc = store_open(node->loops, node->worker_count, path, &options, &callbacks,
 				&store->store, err);
 		if (rc < 0)
-			return error_wrap(err, rc, "store '%s'", path);
+			return rc; /* the text names it */
 		node->store_count++;
 		store->start = random_u64(loop_random(loop));
 		store->is_unclean = note_is_unclean(loop, dir, store->store);

@@ -55,9 +55,8 @@ static void test_others_report_when_the_first_does_not(void **state)
 }
 
 /* Its registration was on its way when it died, and is committed much later. */
-static void test_death_before_the_registration_appears_is_reported(void **state)
+static void die_before_the_registration_appears(struct rig *rig, uint64_t incarnation)
 {
-	struct rig *rig = three(40);
 	struct rig_node *ghost = &rig->nodes[3];
 	struct rig_proposal late;
 
@@ -68,7 +67,7 @@ static void test_death_before_the_registration_appears_is_reported(void **state)
 	const struct cluster_register request = {
 		.uuid = ghost->uuid,
 		.cluster = *cluster_uuid(state_map(rig->nodes[0].state)),
-		.incarnation = 1,
+		.incarnation = incarnation,
 		.version_min = 1,
 		.version_max = 1,
 		.loops = 1,
@@ -80,16 +79,35 @@ static void test_death_before_the_registration_appears_is_reported(void **state)
 	cluster_command_sign(command, &proposer);
 	rig_crash(rig, 3, SIM_DEATH_CERTAIN);
 	rig_run(rig, 60000);
-	assert_null(rig_see(&rig->nodes[0], ghost));
+	assert_false(rig_sees_up(&rig->nodes[0], ghost));
 	assert_int_equal(engine_propose(rig->nodes[1].engine, command->data, command->size), 0);
 	cluster_command_free(command);
 	rig_run(rig, 100);
-	assert_non_null(rig_see(&rig->nodes[0], ghost));
+	assert_int_equal(rig_see(&rig->nodes[0], ghost)->start, ghost->start);
 	assert_false(rig_sees_up(&rig->nodes[0], ghost));
 	rig_propose(&rig->nodes[0], &late, cluster_command_setting("recovery_rate", 1), 1000);
 	rig_run(rig, 50);
 	assert_int_equal(late.status, PROTO_STATUS_OK);
 	rig_free(rig);
+}
+
+static void test_death_before_the_registration_appears_is_reported(void **state)
+{
+	die_before_the_registration_appears(three(40), 1);
+}
+
+/* An earlier start of it is in the map, and says nothing about this one. */
+static void test_death_of_a_second_start_before_it_appears_is_reported(void **state)
+{
+	struct rig *rig = three(45);
+
+	rig_start(rig, 3);
+	rig_run(rig, 300);
+	assert_true(rig_sees_up(&rig->nodes[0], &rig->nodes[3]));
+	rig_crash(rig, 3, SIM_DEATH_CERTAIN);
+	rig_run(rig, 300);
+	assert_false(rig_sees_up(&rig->nodes[0], &rig->nodes[3]));
+	die_before_the_registration_appears(rig, 2);
 }
 
 /* The end of one start says nothing about the next. */
@@ -251,6 +269,7 @@ int main(void)
 		cmocka_unit_test(test_suspicion_is_no_death),
 		cmocka_unit_test(test_others_report_when_the_first_does_not),
 		cmocka_unit_test(test_death_before_the_registration_appears_is_reported),
+		cmocka_unit_test(test_death_of_a_second_start_before_it_appears_is_reported),
 		cmocka_unit_test(test_death_does_not_hit_a_later_start),
 		cmocka_unit_test(test_sheep_that_comes_back_alone_reports_after_it_is_registered),
 		cmocka_unit_test(test_death_is_reported_when_quorum_is_back),

@@ -809,6 +809,74 @@ static void test_damaged_index_page_is_healed_and_never_read_as_a_hole(void **st
 		assert_int_equal(tag_at(rig, 0, 1, 0, i), expected[i]);
 }
 
+/* The trap of a log that is overwritten at its end: what was behind the end fits exactly. */
+static void test_batches_behind_the_end_of_an_earlier_life_never_come_back(void **state)
+{
+	struct rig *rig = *state;
+	static const uint8_t zeroes[BLOCK_SIZE];
+	struct store_object object;
+
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(rig_put(rig, 0, 1, i, i + 1, 0, 1, BLOCK_DATA, 10 + i, 0), 0);
+	rig_crash(rig);
+	/* The second batch is lost: blocks 2 and 3 of the segment. */
+	assert_int_equal(sim_file_poke(rig->host, RIG_PATH "/segment.00.00000", zeroes, BLOCK_SIZE,
+				       2 * BLOCK_SIZE),
+			 0);
+	rig_open_ok(rig);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 1);
+	for (uint32_t i = 1; i < 4; i++)
+		assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, i}, &object),
+				 0);
+	/* Another one of its length takes its place, and the store dies again. */
+	assert_int_equal(rig_put(rig, 0, 1, 9, 2, 0, 1, BLOCK_DATA, 90, 0), 0);
+	rig_crash(rig);
+	rig_open_ok(rig);
+	assert_int_equal(tag_at(rig, 0, 1, 9, 0), 90);
+	for (uint32_t i = 1; i < 4; i++)
+		assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, i}, &object),
+				 0);
+	assert_false(store_identity(rig->store)->lost_log);
+}
+
+static uint64_t checkpoints_of(struct rig *rig)
+{
+	struct store_counters counters;
+
+	store_counters(rig->store, &counters);
+	return counters.checkpoints;
+}
+
+/* Read after a kill, lost with the power: what was appended meanwhile must not call it durable. */
+static void test_checkpoint_that_was_never_synced_may_vanish_again(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t count = 0;
+
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/checkpoint.00.00000", LOOP_OP_SYNC, 1,
+					SIM_FAULT_HANG),
+			 0);
+	/* Until the second checkpoint (the first was at creation) hangs in its sync. */
+	for (; count < 150; count++)
+		assert_int_equal(rig_put(rig, 0, 1, count % 20, count + 1, 0, 16, BLOCK_DATA,
+					 1 + count * 16, 0),
+				 0);
+	assert_int_equal(checkpoints_of(rig), 1);
+	rig_crash(rig);
+	rig_open_ok(rig);
+	assert_int_equal(rig_put(rig, 0, 2, 0, 1000, 0, 1, BLOCK_DATA, 77777, 0), 0);
+	assert_int_equal(rig_sync(rig, 0), 0);
+	assert_int_equal(rig_put(rig, 0, 2, 1, 1001, 0, 1, BLOCK_DATA, 88888, 0), 0);
+	assert_int_equal(rig_sync(rig, 0), 0);
+	rig_power_cut(rig, SIM_DROP_UNSYNCED);
+	rig_open_ok(rig);
+	assert_false(store_identity(rig->store)->lost_log);
+	assert_int_equal(tag_at(rig, 0, 2, 0, 0), 77777);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(tag_at(rig, 0, 1, i, 3) % 16, 4);
+}
+
 static void test_full_file_system_is_a_smaller_store(void **state)
 {
 	struct rig *rig = *state;
@@ -861,6 +929,8 @@ int main(void)
 		TEST(test_unreadable_block_is_reported_and_marked),
 		TEST(test_damaged_block_is_healed_by_a_push_that_compares_sums),
 		TEST(test_damaged_index_page_is_healed_and_never_read_as_a_hole),
+		TEST(test_batches_behind_the_end_of_an_earlier_life_never_come_back),
+		TEST(test_checkpoint_that_was_never_synced_may_vanish_again),
 		TEST(test_full_file_system_is_a_smaller_store),
 	};
 #undef TEST

@@ -557,10 +557,10 @@ static bool is_long(void)
 
 static void test_power_cut_at_any_moment_leaves_a_prefix(void **state)
 {
-	const struct store_options options = {.size_bytes = 24 * MIB,
-					      .segment_bytes = 1 * MIB,
-					      .cache_bytes = 1, /* the least: cold pages */
-					      .batches_max = 4};
+	struct store_options options = {.size_bytes = 24 * MIB,
+					.segment_bytes = 1 * MIB,
+					.cache_bytes = 1, /* the least: cold pages */
+					.batches_max = 4};
 	struct life *life = calloc(1, sizeof(*life));
 	const char *only = getenv("SHEEPFOLD_SEED");
 	uint64_t first = only ? strtoull(only, NULL, 0) : 1;
@@ -569,6 +569,8 @@ static void test_power_cut_at_any_moment_leaves_a_prefix(void **state)
 	uint64_t cleaned = 0, checkpoints = 0, lost = 0, kept = 0, busy = 0, full = 0;
 
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
+		/* Half of the stores are so small that the cleaner never rests. */
+		options.size_bytes = seed % 2 ? 14 * MIB : 24 * MIB;
 		life_init(life, seed, &options);
 		for (uint32_t round = 0; round < 40; round++) {
 			live(life, 1 + below(life, 400));

@@ -1,0 +1,439 @@
+/*
+ * Peers that lie: strangers, impostors of the primary, epochs and sequences that cannot be, pushes that
+ * nobody asked for, garbage in every op. The answer is an error; nobody aborts, and nothing that clients
+ * wrote changes.
+ */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "include/proto/peer.h"
+#include "lib/base/crc32c.h"
+#include "lib/base/size.h"
+
+struct liar {
+	struct herd *herd;
+	struct sim_host *host;
+	struct loop *loop;
+	struct net *net;
+	struct net_link *links[PEER_CLASS_COUNT]; /* to the victim */
+	struct buffer *buffer;
+};
+
+struct lie {
+	struct net_call call;
+	struct slice payload;
+	bool is_done;
+	int result;
+	uint8_t reply[256];
+};
+
+static struct lie *told;
+
+static void on_told(struct net_call *call, int result)
+{
+	struct lie *lie = container_of_type(call, struct lie, call);
+
+	lie->is_done = true;
+	lie->result = result;
+	if (result == 0 && call->reply_body)
+		memcpy(lie->reply, call->reply_body,
+		       min_of(call->reply_body_size, (uint32_t)sizeof(lie->reply)));
+}
+
+static bool is_told(struct herd *herd)
+{
+	return told->is_done;
+}
+
+static struct liar *liar_new(struct herd *herd, unsigned victim, const struct uuid *self)
+{
+	static struct logger quiet = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
+	const struct loop_options loop_options = {.name = "liar", .logger = &quiet};
+	const struct net_options net_options = {0};
+	const struct wire_identity identity = {.cluster = *cluster_uuid(herd_map(herd)),
+					       .node = *self,
+					       .nonce = 1,
+					       .loops = 1,
+					       .incarnation = 1000};
+	struct liar *liar = calloc(1, sizeof(*liar));
+	struct error err;
+
+	liar->herd = herd;
+	liar->host = sim_host_new(herd->world, "liar");
+	assert_int_equal(sim_loop_new(herd->world, liar->host, &loop_options, &liar->loop), 0);
+	assert_int_equal(net_new(liar->loop, &net_options, &identity, &liar->net, &err), 0);
+	for (unsigned c = 0; c < PEER_CLASS_COUNT; c++) {
+		const struct net_link_options options = {.address = herd->nodes[victim].address,
+							 .protocol = &pg_peer_protocol,
+							 .class = (uint16_t)c,
+							 .loop = 0,
+							 .node = herd->nodes[victim].uuid};
+		assert_int_equal(net_link_new(liar->net, &options, &liar->links[c], &err), 0);
+	}
+	liar->buffer = buffer_new(loop_buffers(liar->loop), OBJECT_SIZE + 65536);
+	memset(liar->buffer->data, 0x5a, OBJECT_SIZE + 65536);
+	return liar;
+}
+
+static void liar_free(struct liar *liar)
+{
+	buffer_put(liar->buffer);
+	sim_host_crash(liar->host);
+	herd_bury(liar->net);
+	free(liar);
+}
+
+/* Returns the result; the reply's body in @reply if not NULL. */
+static int tell(struct liar *liar, unsigned class, uint16_t op, const void *body,
+		uint32_t body_size, uint32_t payload_size, void *reply)
+{
+	struct lie *lie = calloc(1, sizeof(*lie));
+	int result;
+
+	lie->payload = slice_of(liar->buffer, 0, payload_size);
+	lie->call = (struct net_call){.op = op,
+				      .body = body,
+				      .body_size = body_size,
+				      .slices = &lie->payload,
+				      .slice_count = payload_size > 0,
+				      .done = on_told};
+	net_link_call(liar->links[class], &lie->call);
+	told = lie;
+	herd_until(liar->herd, 20000, is_told, "an answer to a lie");
+	result = lie->result;
+	if (reply)
+		memcpy(reply, lie->reply, sizeof(lie->reply));
+	free(lie);
+	return result;
+}
+
+static struct herd *make(uint64_t seed)
+{
+	const struct herd_options options = {
+		.seed = seed, .nodes = 3, .copies = 3, .pg_count = 1, .volume_bytes = 8 * MIB};
+	struct herd *herd = herd_new(&options);
+
+	assert_int_equal(herd_write(herd, 0, 0, 32 * KIB), 0);
+	assert_int_equal(herd_write(herd, 1, 4 * MIB, 32 * KIB), 0);
+	herd_run(herd, 200);
+	return herd;
+}
+
+/* An object of the volume that is in the only PG, and everything else right. */
+static struct peer_append append_of(struct herd *herd, uint32_t store)
+{
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct peer_append body = {
+		.epoch = to_le64(row->epoch),
+		.reign = to_le64(row->reign),
+		.n = to_le64(3),
+		.after = to_le64(2),
+		.layer = to_le64(volume->layers[0]),
+		.family = to_le64(volume->family),
+		.store = to_le32(store),
+		.run_count = to_le16(1),
+		.block_count = to_le16(1),
+	};
+	struct peer_run *run = (void *)body.meta;
+	le32 *crc = (void *)(body.meta + sizeof(*run));
+	uint8_t block[BLOCK_SIZE];
+
+	memset(block, 0x5a, sizeof(block));
+	*run = (struct peer_run){.block = to_le16(0), .count = to_le16(1), .state = to_le16(1)};
+	*crc = to_le32(crc32c(block, sizeof(block)));
+	body.meta_crc = to_le32(crc32c(body.meta, sizeof(*run) + sizeof(*crc)));
+	return body;
+}
+
+static void test_a_stranger_is_not_the_primary(void **state)
+{
+	struct herd *herd = make(1);
+	unsigned victim = (unsigned)(herd_primary(herd, 0) + 1) % 3;
+	const struct uuid stranger = uuid_make(sim_random(herd->world));
+	struct liar *liar = liar_new(herd, victim, &stranger);
+	uint32_t store = herd->nodes[victim].store_id;
+	struct peer_append append = append_of(herd, store);
+	const struct peer_collect collect = {
+		.epoch = append.epoch, .reign = append.reign, .store = to_le32(store)};
+	const struct peer_push push = {
+		.epoch = append.epoch,
+		.layer = append.layer,
+		.family = append.family,
+		.store = to_le32(store),
+		.flags = to_le32(PEER_ENTRY_FIRST | PEER_ENTRY_LAST | PEER_ENTRY_DELETE),
+		.meta_crc = to_le32(0)};
+	const struct peer_list list = {
+		.epoch = append.epoch, .store = to_le32(store), .rows_max = to_le32(10)};
+
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_APPEND, &append, sizeof(append), 4096, NULL),
+		-E_NOT_PRIMARY);
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_COLLECT, &collect, sizeof(collect), 0, NULL),
+		-E_NOT_PRIMARY);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_PUSH, &push, sizeof(push), 0, NULL),
+			 -E_NOT_PRIMARY);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_LIST, &list, sizeof(list), 0, NULL),
+			 -E_NOT_PRIMARY);
+	herd_check(herd);
+	liar_free(liar);
+	herd_free(herd);
+}
+
+/* It says that it is the primary's node, and the victim cannot know better. */
+static void test_an_impostor_is_held_to_the_protocol(void **state)
+{
+	struct herd *herd = make(2);
+	unsigned primary = (unsigned)herd_primary(herd, 0), victim = (primary + 1) % 3;
+	uint32_t store = herd->nodes[victim].store_id;
+	struct liar *liar = liar_new(herd, victim, &herd->nodes[primary].uuid);
+	const struct peer_append good = append_of(herd, store);
+	struct peer_append lie;
+
+#define TELL_APPEND(size) \
+	tell(liar, PEER_CLASS_PEER, PEER_OP_APPEND, &lie, sizeof(lie), (size), NULL)
+	lie = good; /* an older epoch */
+	lie.epoch = to_le64(from_le64(good.epoch) - 1);
+	assert_int_equal(TELL_APPEND(4096), -E_STALE_EPOCH);
+	lie = good; /* one that our map must know, and does not */
+	lie.epoch = to_le64(from_le64(good.epoch) + 1);
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good; /* a PG, a store that we do not have */
+	lie.pg = to_le32(77);
+	assert_int_equal(TELL_APPEND(4096), -E_NOT_FOUND);
+	lie = good;
+	lie.store = to_le32(99);
+	assert_int_equal(TELL_APPEND(4096), -E_NOT_FOUND);
+	lie = good; /* another reign */
+	lie.reign = to_le64(from_le64(good.reign) + 1);
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good; /* numbers that go back */
+	lie.after = lie.n;
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good; /* n 0 */
+	lie.n = lie.after = to_le64(0);
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good; /* other lengths than the blocks */
+	assert_int_equal(TELL_APPEND(8192), -E_PROTOCOL);
+	lie = good;
+	lie.block_count = to_le16(1025);
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good;
+	lie.run_count = to_le16(0xffff);
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good; /* content that is not what its checksum says */
+	liar->buffer->data[100] ^= 1;
+	assert_int_equal(TELL_APPEND(4096), -E_CHECKSUM);
+	liar->buffer->data[100] ^= 1;
+	lie = good;
+	lie.meta[3] ^= 1;
+	assert_int_equal(TELL_APPEND(4096), -E_CHECKSUM);
+	lie = good; /* another version before it than the object has (W2) */
+	lie.previous_reign = good.reign;
+	lie.previous_n = to_le64(77);
+	assert_int_equal(TELL_APPEND(4096), -E_VERSION);
+	liar_free(liar);
+	herd_free(herd);
+}
+
+/* Nothing but a join or a loss that we know of ourselves lets anybody change an object out of order. */
+static void test_a_push_that_nobody_asked_for_is_refused(void **state)
+{
+	struct herd *herd = make(3);
+	unsigned primary = (unsigned)herd_primary(herd, 0), victim = (primary + 1) % 3;
+	uint32_t store = herd->nodes[victim].store_id;
+	struct liar *liar = liar_new(herd, victim, &herd->nodes[primary].uuid);
+	const struct peer_append append = append_of(herd, store);
+	struct peer_push push = {.epoch = append.epoch,
+				 .reign = append.reign,
+				 .n = to_le64(1),
+				 .layer = append.layer,
+				 .family = append.family,
+				 .store = to_le32(store),
+				 .run_count = append.run_count,
+				 .block_count = append.block_count,
+				 .flags = to_le32(PEER_ENTRY_FIRST | PEER_ENTRY_LAST),
+				 .meta_crc = append.meta_crc};
+	const struct peer_join join = {.epoch = append.epoch,
+				       .reign = append.reign,
+				       .join = to_le64(1),
+				       .start = to_le64(1),
+				       .incarnation = to_le64(1),
+				       .store = to_le32(store)};
+	const struct peer_seal seal = {.epoch = append.epoch,
+				       .reign = append.reign,
+				       .join = to_le64(1),
+				       .start = to_le64(1),
+				       .store = to_le32(store)};
+
+	memcpy(push.meta, append.meta, sizeof(push.meta));
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_PUSH, &push, sizeof(push), 4096, NULL),
+			 -E_VERSION);
+	push.join = push.start = to_le64(1);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_PUSH, &push, sizeof(push), 4096, NULL),
+			 -E_STALE);
+	assert_int_equal(tell(liar, PEER_CLASS_PEER, PEER_OP_JOIN, &join, sizeof(join), 0, NULL),
+			 -E_STALE);
+	assert_int_equal(tell(liar, PEER_CLASS_PEER, PEER_OP_SEAL, &seal, sizeof(seal), 0, NULL),
+			 -E_STALE);
+	liar_free(liar);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+static void test_a_write_of_an_ended_session_is_refused(void **state)
+{
+	struct herd *herd = make(4);
+	unsigned primary = (unsigned)herd_primary(herd, 0);
+	const struct uuid stranger = uuid_make(sim_random(herd->world));
+	struct liar *liar = liar_new(herd, primary, &stranger);
+	const struct peer_append append = append_of(herd, 0);
+	struct peer_write write = {.epoch = append.epoch,
+				   .map_index = append.epoch,
+				   .volume = to_le64(1),
+				   .family = append.family,
+				   .layer = append.layer,
+				   .session = to_le64(peer_session_of(123456, 0)),
+				   .number = to_le64(1),
+				   .lowest = to_le64(1),
+				   .length = to_le32(4096),
+				   .layer_count = to_le32(1)};
+	uint8_t block[BLOCK_SIZE];
+
+	memset(block, 0x5a, sizeof(block));
+	write.payload_crc = to_le32(crc32c(block, sizeof(block)));
+	assert_int_equal(
+		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
+		-E_STALE_SESSION);
+	write.payload_crc = to_le32(1);
+	assert_int_equal(
+		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
+		-E_CHECKSUM);
+	write.offset = to_le32(OBJECT_SIZE - 1);
+	write.payload_crc = to_le32(crc32c(block, sizeof(block)));
+	assert_int_equal(
+		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
+		-EINVAL);
+	liar_free(liar);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* ---- garbage ---- */
+
+static const struct {
+	uint16_t op;
+	uint8_t class;
+	uint16_t body;
+	uint32_t payload;
+} ops[] = {
+	{PEER_OP_READ, PEER_CLASS_CLIENT, sizeof(struct peer_read), 504},
+	{PEER_OP_WRITE, PEER_CLASS_CLIENT, sizeof(struct peer_write), 8192},
+	{PEER_OP_SYNC, PEER_CLASS_CLIENT, sizeof(struct peer_sync), 160},
+	{PEER_OP_APPEND, PEER_CLASS_PEER, sizeof(struct peer_append), 8192},
+	{PEER_OP_COLLECT, PEER_CLASS_PEER, sizeof(struct peer_collect), 0},
+	{PEER_OP_REQUESTS, PEER_CLASS_PEER, sizeof(struct peer_requests), 320},
+	{PEER_OP_JOIN, PEER_CLASS_PEER, sizeof(struct peer_join), 0},
+	{PEER_OP_SEAL, PEER_CLASS_PEER, sizeof(struct peer_seal), 0},
+	{PEER_OP_CONFIRM, PEER_CLASS_PEER, sizeof(struct peer_confirm), 0},
+	{PEER_OP_LIST, PEER_CLASS_BULK, sizeof(struct peer_list), 0},
+	{PEER_OP_SUMS, PEER_CLASS_BULK, sizeof(struct peer_sums), 0},
+	{PEER_OP_PUSH, PEER_CLASS_BULK, sizeof(struct peer_push), 8192},
+	{PEER_OP_FETCH, PEER_CLASS_BULK, sizeof(struct peer_fetch), 0},
+};
+
+/* Small numbers, numbers of this cluster, and anything. */
+static uint64_t any_number(struct herd *herd)
+{
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	struct random *random = sim_random(herd->world);
+
+	switch (random_below(random, 6)) {
+	case 0:
+		return 0;
+	case 1:
+		return row->epoch;
+	case 2:
+		return row->reign;
+	case 3:
+		return UINT64_MAX - random_below(random, 3);
+	case 4:
+		return random_u64(random);
+	default:
+		return random_below(random, 1100);
+	}
+}
+
+static void one_of_garbage(struct liar *liar, uint32_t store)
+{
+	struct herd *herd = liar->herd;
+	struct random *random = sim_random(herd->world);
+	unsigned i = (unsigned)random_below(random, ARRAY_COUNT(ops));
+	uint8_t body[256];
+	uint32_t payload = (uint32_t)random_below(random, ops[i].payload + 1u);
+	struct lie *lie = calloc(1, sizeof(*lie));
+
+	for (unsigned at = 0; at < sizeof(body); at += 4) {
+		uint64_t number = random_below(random, 8) ? any_number(herd) : store;
+		memcpy(body + at, &number, 4);
+	}
+	if (random_below(random, 4)) { /* the epoch comes first in most */
+		uint64_t epoch = cluster_pg(herd_map(herd), 0)->epoch;
+		memcpy(body, &epoch, sizeof(epoch));
+	}
+	if (random_below(random, 2))
+		payload = ops[i].payload;
+	lie->payload = slice_of(liar->buffer, 0, payload);
+	lie->call = (struct net_call){.op = ops[i].op,
+				      .body = body,
+				      .body_size = ops[i].body,
+				      .slices = &lie->payload,
+				      .slice_count = payload > 0,
+				      .done = on_told};
+	net_link_call(liar->links[ops[i].class], &lie->call);
+	herd_bury(lie); /* some wait for a map that never comes */
+}
+
+static void test_garbage_in_every_op_aborts_nobody(void **state)
+{
+	for (unsigned seed = 10; seed < 14; seed++) {
+		struct herd *herd = make(seed);
+		unsigned primary = (unsigned)herd_primary(herd, 0);
+		unsigned victim = seed % 2 ? primary : (primary + 1) % 3;
+		const struct uuid self = seed % 4 < 2 ? herd->nodes[primary].uuid
+						      : uuid_make(sim_random(herd->world));
+		struct liar *liar = liar_new(herd, victim, &self);
+
+		herd->may_diverge = true;
+		for (unsigned i = 0; i < 3000; i++) {
+			one_of_garbage(liar, herd->nodes[victim].store_id);
+			if (i % 20 == 0)
+				herd_run(herd, 2);
+		}
+		herd_run(herd, 2000);
+		liar_free(liar);
+		herd_until(herd, 60000, herd_is_healthy, "healthy after garbage");
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_stranger_is_not_the_primary),
+		cmocka_unit_test(test_an_impostor_is_held_to_the_protocol),
+		cmocka_unit_test(test_a_push_that_nobody_asked_for_is_refused),
+		cmocka_unit_test(test_a_write_of_an_ended_session_is_refused),
+		cmocka_unit_test(test_garbage_in_every_op_aborts_nobody),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,252 @@
+/* Requests that come again (REPLICATION, Q1, Q2), handed to primaries without a gateway. */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "include/proto/peer.h"
+#include "lib/base/size.h"
+
+struct raw {
+	struct pg_io io;
+	struct loop_mail mail;
+	struct pg_set *set;
+	struct buffer *buffer;
+	struct slice slice;
+	uint64_t layer;
+	bool is_done;
+	int result;
+};
+
+static struct raw *awaited;
+
+static bool is_answered(struct herd *herd)
+{
+	return awaited->is_done;
+}
+
+static void on_done(struct pg_io *io, int result)
+{
+	struct raw *raw = container_of_type(io, struct raw, io);
+
+	raw->is_done = true;
+	raw->result = result;
+}
+
+static void deliver(struct loop *loop, struct loop_mail *mail)
+{
+	struct raw *raw = container_of_type(mail, struct raw, mail);
+
+	pg_submit(raw->set, &raw->io);
+}
+
+/* Block 0 of object 0; to the primary's own node. */
+static struct raw *begin(struct herd *herd, enum pg_io_kind kind, uint64_t session, uint64_t number,
+			 uint64_t lowest, uint8_t fill)
+{
+	unsigned node = (unsigned)herd_primary(herd, 0);
+	struct cluster_map *map = herd->nodes[node].map;
+	const struct cluster_volume *volume = cluster_volume_by_name(map, HERD_VOLUME);
+	struct raw *raw = calloc(1, sizeof(*raw));
+
+	raw->set = herd->nodes[node].set;
+	raw->layer = volume->layers[0];
+	raw->io = (struct pg_io){.done = on_done,
+				 .kind = kind,
+				 .epoch = cluster_pg(map, 0)->epoch,
+				 .map_index = cluster_index(map),
+				 .volume = volume->id,
+				 .family = volume->family,
+				 .layers = &raw->layer,
+				 .layer_count = 1,
+				 .length = BLOCK_SIZE,
+				 .session = session,
+				 .number = number,
+				 .lowest = lowest};
+	if (kind == PG_IO_WRITE) {
+		raw->buffer = buffer_new(loop_buffers(herd->nodes[node].loop), BLOCK_SIZE);
+		memset(raw->buffer->data, fill, BLOCK_SIZE);
+		raw->slice = slice_of(raw->buffer, 0, BLOCK_SIZE);
+		raw->io.slices = &raw->slice;
+		raw->io.slice_count = 1;
+	}
+	raw->mail.deliver = deliver;
+	loop_post(herd->nodes[node].loop, &raw->mail);
+	return raw;
+}
+
+static int await(struct herd *herd, struct raw *raw)
+{
+	awaited = raw;
+	herd_until(herd, 10000, is_answered, "answered");
+	return raw->result;
+}
+
+static int write_block(struct herd *herd, uint64_t session, uint64_t number, uint64_t lowest,
+		       uint8_t fill)
+{
+	struct raw *raw = begin(herd, PG_IO_WRITE, session, number, lowest, fill);
+	int result = await(herd, raw);
+
+	buffer_put(raw->buffer);
+	free(raw);
+	return result;
+}
+
+static uint8_t read_block(struct herd *herd)
+{
+	struct raw *raw = begin(herd, PG_IO_READ, 0, 0, 0, 0);
+	uint8_t first;
+
+	assert_int_equal(await(herd, raw), 0);
+	first = raw->io.is_hole ? 0 : raw->io.data.data[0];
+	if (!raw->io.is_hole)
+		buffer_put(raw->io.data.buffer);
+	free(raw);
+	return first;
+}
+
+static struct herd *make(uint64_t seed, uint32_t min_insync)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 3,
+					     .copies = 3,
+					     .min_insync = min_insync,
+					     .pg_count = 1,
+					     .volume_bytes = 4 * MIB};
+
+	return herd_new(&options);
+}
+
+static void heal(struct herd *herd)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (!herd->nodes[i].is_up)
+			herd_start(herd, i);
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+}
+
+static bool is_led(struct herd *herd)
+{
+	struct pg_status status;
+	int node = herd_primary(herd, 0);
+
+	return node >= 0 && pg_set_status(herd->nodes[node].set, 0, 0, &status) &&
+	       strcmp(status.state, "serving") == 0;
+}
+
+/* A session of a node other than the primary: one that outlives the primary. */
+static uint64_t session_of(struct herd *herd, unsigned node)
+{
+	return peer_session_of(herd->nodes[node].session, 3);
+}
+
+static void test_a_repeated_write_is_not_executed_again_by_anybody(void **state)
+{
+	struct herd *herd = make(1, 1);
+	unsigned first = (unsigned)herd_primary(herd, 0), owner = (first + 1) % 3;
+	uint64_t session = session_of(herd, owner);
+
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), 0);
+	assert_int_equal(write_block(herd, session, 2, 1, 'x'), 0);
+	/* The same primary. */
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), 0);
+	assert_int_equal(read_block(herd), 'x');
+	/* The next one. */
+	herd_kill(herd, first, SIM_DEATH_CERTAIN);
+	herd_until(herd, 10000, is_led, "led by another");
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), 0);
+	assert_int_equal(read_block(herd), 'x');
+	/* One that was away when it was executed, and was filled. */
+	assert_int_equal(write_block(herd, session, 3, 1, 'y'), 0);
+	assert_int_equal(write_block(herd, session, 4, 1, 'z'), 0);
+	heal(herd);
+	for (unsigned i = 0; i < 50 && herd_primary(herd, 0) != (int)first; i++)
+		herd_run(herd, 100); /* the target's first leads again */
+	assert_int_equal(herd_primary(herd, 0), (int)first);
+	herd_until(herd, 10000, is_led, "led again");
+	assert_int_equal(write_block(herd, session, 3, 1, 'y'), 0);
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), 0);
+	assert_int_equal(read_block(herd), 'z');
+	assert_true(HERD_COUNTER(herd, duplicates) >= 3);
+	herd_free(herd);
+}
+
+static void test_a_late_request_is_refused(void **state)
+{
+	struct herd *herd = make(2, 1);
+	unsigned owner = (unsigned)(herd_primary(herd, 0) + 1) % 3;
+	uint64_t session = session_of(herd, owner);
+
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), 0);
+	assert_int_equal(write_block(herd, session, 2, 2, 'x'), 0); /* 1 was answered */
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), -E_STALE_SESSION);
+	assert_int_equal(read_block(herd), 'x');
+	/* Numbers that cannot be. */
+	assert_int_equal(write_block(herd, session, 0, 0, 'y'), -EINVAL);
+	assert_int_equal(write_block(herd, session, 5, 6, 'y'), -EINVAL);
+	assert_int_equal(write_block(herd, session, 5000, 1, 'y'), -EINVAL);
+	/* The session ends with its node. */
+	herd_kill(herd, owner, SIM_DEATH_CERTAIN);
+	herd_until(herd, 10000, is_led, "led");
+	herd_run(herd, 500);
+	assert_int_equal(write_block(herd, session, 3, 3, 'z'), -E_STALE_SESSION);
+	assert_int_equal(read_block(herd), 'x');
+	herd_free(herd);
+}
+
+/*
+ * w reaches one member only and dies with its primary. The next primary does not know it and settles
+ * without it; the member that had it must forget that it was executed, or it says later, as
+ * primary, that w is done.
+ */
+static void test_a_discarded_write_is_forgotten_with_its_number(void **state)
+{
+	for (unsigned seed = 10; seed < 14; seed++) {
+		struct herd *herd = make(seed, 1);
+		const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+		unsigned first = (unsigned)herd_primary(herd, 0), heir = 3, other = 3;
+
+		for (uint32_t i = 0; i < row->target_count; i++)
+			for (unsigned n = 0; n < 3; n++)
+				if (herd->nodes[n].store_id == row->target[i] && n != first)
+					*(heir == 3 ? &heir : &other) = n;
+		uint64_t session = session_of(herd, other);
+		assert_int_equal(write_block(herd, session, 1, 1, 'v'), 0);
+		herd_run(herd, 200); /* commit points are told */
+		sim_link_set_delay(herd->nodes[first].host, herd->nodes[heir].host, 50 * NS_PER_MS,
+				   50 * NS_PER_MS);
+		struct raw *lost = begin(herd, PG_IO_WRITE, session, 2, 2, 'w');
+		herd_run(herd, 5);
+		herd_kill(herd, first, SIM_DEATH_CERTAIN);
+		herd_bury(lost);
+		herd_until(herd, 10000, is_led, "led by the heir");
+		if (herd_primary(herd, 0) != (int)heir) { /* it had left its place before */
+			herd_free(herd);
+			continue;
+		}
+		assert_int_equal(read_block(herd), 'v');
+		herd_run(herd, 300);
+		herd_kill(herd, heir, SIM_DEATH_CERTAIN);
+		herd_until(herd, 10000, is_led, "led by the one that had it");
+		assert_int_equal(read_block(herd), 'v');
+		assert_int_equal(write_block(herd, session, 2, 2, 'w'), 0);
+		assert_int_equal(read_block(herd), 'w');
+		herd_free(herd);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_repeated_write_is_not_executed_again_by_anybody),
+		cmocka_unit_test(test_a_late_request_is_refused),
+		cmocka_unit_test(test_a_discarded_write_is_forgotten_with_its_number),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
