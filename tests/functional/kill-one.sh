@@ -16,7 +16,7 @@ for ((round = 1; round <= rounds; round++)); do
 	third=$((other % 3 + 1))
 	rm -f "$work/stop" "$work/state.progress"
 	fio --name=verified --ioengine=nbd --uri="$(uri $other disk)" --rw=randwrite --bs=4k \
-		--iodepth=16 --size=64M --verify=crc32c --verify_fatal=1 --do_verify=1 \
+		--iodepth=16 --size=64M --verify=crc32c --verify_fatal=1 --verify_state_save=0 --do_verify=1 \
 		--rate_iops=4000 --randseed=$round --output="$work/fio.out" &
 	fio=$!
 	$blocks write "$work/state" "$work/stop" other "$work/nbd$victim" "$work/nbd$other" \

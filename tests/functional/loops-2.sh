@@ -11,7 +11,7 @@ wait_healthy 3
 collie 1 vdi create disk 64M
 collie 1 vdi create other 64M
 fio --name=verified --ioengine=nbd --uri="$(uri 1 disk)" --rw=randwrite --bs=4k --iodepth=32 \
-	--size=64M --numjobs=1 --verify=crc32c --verify_fatal=1 --output="$work/fio.out" &
+	--size=64M --numjobs=1 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --output="$work/fio.out" &
 fio=$!
 background=($fio)
 rm -f "$work/stop"

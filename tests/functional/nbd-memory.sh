@@ -65,7 +65,7 @@ qemu() {
 fio_verify() {
 	$limit fio --name=verify --ioengine=nbd --uri="$uri" --rw=randwrite --iodepth=64 \
 		--bssplit=512/20:4k/50:12k/10:64k/10:1m/10 --size=64M --verify=crc32c \
-		--verify_fatal=1 --fsync=64 --output="$work/fio" ||
+		--verify_fatal=1 --verify_state_save=0 --fsync=64 --output="$work/fio" ||
 		fail "fio: $(cat "$work/fio")"
 }
 

@@ -11,12 +11,8 @@ head -c 256M /dev/urandom >"$work/image"
 nbdcopy --flush "$work/image" "$(uri 1 disk)"
 wait_healthy 3
 
-moved() { # bytes that all sheep have pushed since they started
-	local i sum=0
-	for i in "${!sheep_pid[@]}"; do
-		sum=$((sum + $(collie "$i" --json recovery info | jq .bytes_moved)))
-	done
-	echo $sum
+moved() { # bytes that all sheep that are up have pushed since they started
+	collie $other --json recovery info | jq -e 'select(.unknown_nodes == []) | .bytes_moved'
 }
 for victim in 2 3; do
 	other=$((victim % 3 + 1))

@@ -6,6 +6,8 @@ collie_dir=${top_builddir:?}/collie
 . "${top_srcdir:?}/collie/completion/collie"
 PATH=$collie_dir:$PATH
 failed=0
+# Not a sheep that happens to run on this machine.
+export COLLIE_SHEEP=unix:/nobody/here
 
 expect() { # LINE WORD...
 	COMP_LINE=$1 COMP_POINT=${#1} COMPREPLY=()
