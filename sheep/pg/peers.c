@@ -25,6 +25,7 @@ struct pg_peers {
 	struct net *net;
 	struct cluster_map *map;
 	struct peer_link *links;
+	bool is_stopped;
 };
 
 int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
@@ -45,14 +46,20 @@ static void link_free(struct pg_peers *peers, struct peer_link *link)
 	free(link);
 }
 
-void pg_peers_free(struct pg_peers *peers)
+void pg_peers_stop(struct pg_peers *peers)
 {
 	struct peer_link *link, *next;
 
-	if (!peers)
-		return;
+	peers->is_stopped = true;
 	HASH_ITER(hh, peers->links, link, next)
 		link_free(peers, link);
+}
+
+void pg_peers_free(struct pg_peers *peers)
+{
+	if (!peers)
+		return;
+	pg_peers_stop(peers);
 	cluster_map_put(peers->map);
 	free(peers);
 }
@@ -118,7 +125,7 @@ struct net_link *pg_peers_node_link(struct pg_peers *peers, uint32_t node, uint1
 	typeof(link->key) key = {.node = node, .loop = loop, .class = (uint16_t) class};
 
 	HASH_FIND(hh, peers->links, &key, sizeof(key), link);
-	if (!link) {
+	if (!link && !peers->is_stopped) {
 		const struct cluster_node *row = peers->map ? cluster_node(peers->map, node) : NULL;
 		link = is_there(row) ? link_new(peers, row, loop, class) : NULL;
 	}

@@ -31,6 +31,8 @@ struct pg_peers;
  */
 int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err);
 void pg_peers_free(struct pg_peers *peers); /* calls get -E_CLOSED; NULL is allowed */
+/* Calls get -E_CLOSED, and there are no links any more. pg_set_stop() does it. */
+void pg_peers_stop(struct pg_peers *peers);
 /* Addresses, loops and stores are those of this map from now on (a reference is taken). */
 void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map);
 /*

@@ -448,6 +448,8 @@ void pg_set_stop(struct pg_set *set, struct loop_op *op)
 		pg_part_end(pg, -E_SHUTDOWN);
 	}
 	pg_future_run(set);
+	/* Some of what we asked may wait there for a map that does not come. */
+	pg_peers_stop(set->env.peers);
 	pg_set_kick(set);
 }
 

@@ -16,6 +16,15 @@
 
 struct pg_counters herd_totals;
 
+#ifdef HAVE_SANITIZERS
+/* Crashes leave memory behind, that is their nature; herd_stop() looks for leaks by itself. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "detect_leaks=0";
+}
+#endif
+
 /* ---- logging ---- */
 
 static void sink(struct logger *logger, enum log_level level, const char *line)
@@ -469,6 +478,104 @@ void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
 	node->loop = NULL;
 	node->map = NULL;
 	node->volume = NULL;
+}
+
+/* ---- a clean stop ---- */
+
+static struct {
+	struct herd_node *node;
+	bool is_done;
+	struct loop_op op;
+	struct loop_mail mail;
+	void (*step)(struct herd_node *node);
+	struct gateway_volume *volume;
+} stopping;
+
+static void on_step(struct loop_op *op, int result)
+{
+	assert_int_equal(result, 0);
+	stopping.is_done = true;
+}
+
+static bool is_step_done(struct herd *herd)
+{
+	return stopping.is_done;
+}
+
+static void deliver_step(struct loop *loop, struct loop_mail *mail)
+{
+	stopping.step(stopping.node);
+}
+
+/* On the node's loop; it ends by stopping.op, or at once. */
+static void step(struct herd_node *node, void (*run)(struct herd_node *node), const char *what)
+{
+	stopping.node = node;
+	stopping.is_done = false;
+	stopping.op = (struct loop_op){.done = on_step};
+	stopping.mail.deliver = deliver_step;
+	stopping.step = run;
+	loop_post(node->loop, &stopping.mail);
+	herd_until(node->herd, 20000, is_step_done, what);
+}
+
+static void stop_pgs(struct herd_node *node)
+{
+	gateway_stop(node->gateway);
+	pg_set_stop(node->set, &stopping.op);
+}
+
+static void stop_engine(struct herd_node *node)
+{
+	if (stopping.volume)
+		gateway_close(stopping.volume, 0);
+	propose(node, cluster_command_leave(node->id, node->incarnation));
+	loop_timer_stop(node->loop, &node->timer);
+	loop_complete(node->loop, &stopping.op, 0);
+}
+
+static void stop_store(struct herd_node *node)
+{
+	store_stop_shard(node->store, 0, &stopping.op);
+}
+
+static void stop_net(struct herd_node *node)
+{
+	store_close(node->store);
+	gateway_free(node->gateway);
+	gateway_hub_stop(node->hub);
+	gateway_hub_free(node->hub);
+	pg_set_free(node->set);
+	pg_peers_free(node->peers);
+	net_listener_close(node->listener);
+	net_stop(node->net);
+	loop_complete(node->loop, &stopping.op, 0);
+}
+
+void herd_stop(struct herd *herd, unsigned number)
+{
+	struct herd_node *node = &herd->nodes[number];
+
+	stopping.volume = node->volume;
+	node->volume = NULL;
+	herd_load_node_died(herd, number); /* its clients wait for nobody */
+	step(node, stop_pgs, "placement groups stopped");
+	step(node, stop_engine, "left");
+	herd_run(herd, 50);
+	step(node, stop_store, "store stopped");
+	add_counters(&herd->past, pg_set_counters(node->set));
+	node->is_up = false;
+	sim_engine_crash(node->engine, SIM_DEATH_UNKNOWN);
+	step(node, stop_net, "freed");
+	for (unsigned i = 0; i < 1000 && !net_is_stopped(node->net); i++)
+		herd_run(herd, 10);
+	assert_true(net_is_stopped(node->net));
+	net_free(node->net);
+	cluster_map_put(node->map);
+	assert_int_equal(buffer_cache_busy(loop_buffers(node->loop)), 0);
+	sim_host_crash(node->host);
+	node->loop = NULL;
+	node->map = NULL;
 }
 
 /* ---- looking ---- */

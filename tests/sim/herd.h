@@ -93,6 +93,8 @@ struct herd *herd_new(const struct herd_options *options);
 void herd_free(struct herd *herd);
 
 void herd_start(struct herd *herd, unsigned node);
+/* A clean stop: everything ends by itself and is freed. */
+void herd_stop(struct herd *herd, unsigned node);
 /* kill -9. The others learn of it as @death says. */
 void herd_kill(struct herd *herd, unsigned node, enum sim_death death);
 

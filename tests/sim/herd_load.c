@@ -100,11 +100,17 @@ static uint32_t tag_of(const struct herd_load *load, const uint8_t *data, uint32
 
 /* ---- judging ---- */
 
-static bool take_maybe(struct sector *sector, uint32_t tag)
+/*
+ * Found it: from now on it is what the sector has. Unless a write was in flight when the read began:
+ * that one may have come behind it, so both stay possible.
+ */
+static bool take_maybe(struct sector *sector, uint32_t tag, bool is_certain)
 {
 	for (unsigned i = 0; i < sector->maybe_count; i++) {
 		if (sector->maybes[i] != tag)
 			continue;
+		if (!is_certain)
+			return true;
 		sector->maybes[i] = sector->maybes[--sector->maybe_count];
 		sector->current = tag;
 		return true;
@@ -127,7 +133,7 @@ static void judge(struct op *op, uint32_t i, const uint8_t *data)
 	if (tag == expected->old && !expected->must_be_new)
 		return;
 	/* Another read may have found it first. */
-	if (tag == sector->current || take_maybe(sector, tag))
+	if (tag == sector->current || take_maybe(sector, tag, !expected->has_pending))
 		return;
 	fail_msg("seed %llu: %s at %.6f: sector %u reads as %u; old %u, in flight %u%s, now %u",
 		 (unsigned long long)load->herd->options.seed, op->node->name,
@@ -210,6 +216,14 @@ static void on_done(struct gateway_io *io, int result)
 	struct op *op = container_of_type(io, struct op, io);
 	struct herd_load *load = op->load;
 
+	if (op->is_done) { /* its node was given up before it answered */
+		if (result == 0 && io->kind == GATEWAY_READ)
+			for (uint32_t s = 0; s < io->data_count; s++)
+				buffer_put(io->data[s].buffer);
+		buffer_put(op->buffer);
+		op->buffer = NULL;
+		return;
+	}
 	if (result < 0)
 		fail_msg("seed %llu: %s at %.6f: kind %d of sectors %u+%u: %s",
 			 (unsigned long long)load->herd->options.seed, op->node->name,
