@@ -161,8 +161,11 @@ void call_free(struct call *call)
 		return;
 	net_link_free(call->link);
 	if (call->net) {
-		uint64_t until_ns = loop_now(call->loop) + STOP_NS;
+		uint64_t until_ns;
 		net_stop(call->net);
+		/* The clock is that of the last turn, and much may have been printed since. */
+		(void)loop_turn(call->loop, 0);
+		until_ns = loop_now(call->loop) + STOP_NS;
 		while (!net_is_stopped(call->net) && loop_now(call->loop) < until_ns)
 			if (loop_turn(call->loop, until_ns) < 0)
 				break;
