@@ -74,6 +74,19 @@ static void vary_delays(struct herd *herd)
 		}
 }
 
+/* A way is blocked for a time, in one direction or in both; the log is not. */
+static void block_one(struct herd *herd)
+{
+	unsigned a = (unsigned)below(herd, herd->node_count);
+	unsigned b = (a + 1 + (unsigned)below(herd, herd->node_count - 1)) % herd->node_count;
+
+	sim_link_cut(herd->nodes[a].host, herd->nodes[b].host);
+	if (below(herd, 2))
+		sim_link_cut(herd->nodes[b].host, herd->nodes[a].host);
+	herd_run(herd, below(herd, 2) ? below(herd, 500) : below(herd, 5000));
+	sim_unpartition(herd->nodes[a].host, herd->nodes[b].host);
+}
+
 static void run_seed(uint64_t seed)
 {
 	struct random random;
@@ -92,7 +105,7 @@ static void run_seed(uint64_t seed)
 	herd_load_start(herd, 4 + (unsigned)below(herd, 20));
 	for (unsigned step = 0; step < 6; step++) {
 		herd_run(herd, 20 + below(herd, 600));
-		switch (below(herd, 6)) {
+		switch (below(herd, 7)) {
 		case 0:
 		case 1:
 			kill_one(herd);
@@ -108,7 +121,10 @@ static void run_seed(uint64_t seed)
 			herd_until(herd, 60000, herd_is_healthy, "healthy in between");
 			herd_reopen(herd);
 			break;
-		case 5: /* all at once */
+		case 5:
+			block_one(herd);
+			break;
+		case 6: /* all at once */
 			for (unsigned i = 0; i < herd->node_count; i++)
 				if (herd->nodes[i].is_up)
 					herd_kill(herd, i, SIM_DEATH_CERTAIN);
