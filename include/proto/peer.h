@@ -366,8 +366,8 @@ WIRE_SIZE(struct peer_join, 56);
 
 /*
  * PEER_OP_SEAL, in the order of the entries: everything up to n was sent or pushed. The member syncs,
- * answers with its digest at n, and acknowledges only what is synced until a message
- * comes with a later epoch or PEER_OP_JOIN. Digest: see docs/protocol/peer.md.
+ * answers with its digest at n, and acknowledges only what is synced until an APPEND
+ * comes under an epoch that has it in sync, or PEER_OP_JOIN. Digest: see docs/protocol/peer.md.
  */
 struct peer_seal {
 	le64 epoch;

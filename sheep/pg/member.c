@@ -464,6 +464,9 @@ void pg_on_append(struct net_request *request)
 	if (!pg)
 		return;
 	pg->set->counters.appends_received++;
+	/* In the present epoch, and that has us in sync: so the primary has applied the expand (J4). */
+	if (pg->role == PG_ROLE_MEMBER)
+		pg->part.syncs = false;
 	if (!pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
 		find_stream(pg);
 	rc = pg->part.has_stream ? check_shape(pg, request) : -EAGAIN;

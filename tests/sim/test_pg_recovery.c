@@ -91,6 +91,29 @@ static void test_a_store_joins_while_clients_write(void **state)
 	}
 }
 
+/* Synced before it is acknowledged: only until the member is in sync, not for ever after (J4). */
+static void test_a_store_that_has_joined_is_as_fast_as_the_others(void **state)
+{
+	struct herd *herd = make(17, 3, 2);
+	struct store_counters before, after;
+
+	assert_int_equal(herd_write(herd, 0, 0, 64 * KIB), 0);
+	herd_kill(herd, 1, SIM_DEATH_CERTAIN);
+	herd_until(herd, 5000, two_left, "two nodes serve");
+	assert_int_equal(herd_write(herd, 0, 0, 64 * KIB), 0);
+	heal(herd);
+	for (unsigned i = 0; i < 30; i++)
+		assert_int_equal(herd_write(herd, 0, i * 256 * KIB, 4096), 0);
+	store_counters(herd->nodes[1].store, &before);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(herd_write(herd, 0, i * 256 * KIB, 4096), 0);
+	store_counters(herd->nodes[1].store, &after);
+	assert_true(after.batches - before.batches >= 50);
+	assert_true(after.syncs - before.syncs < 20);
+	herd_check(herd);
+	herd_free(herd);
+}
+
 /* The joining store is killed again and again: it pays only for what it does not have yet. */
 static void test_a_join_that_is_cut_off_goes_on_where_it_was(void **state)
 {
@@ -283,6 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_store_that_was_away_gets_the_blocks_it_missed),
 		cmocka_unit_test(test_a_store_joins_while_clients_write),
+		cmocka_unit_test(test_a_store_that_has_joined_is_as_fast_as_the_others),
 		cmocka_unit_test(test_a_join_that_is_cut_off_goes_on_where_it_was),
 		cmocka_unit_test(test_all_nodes_are_killed_at_once_and_nothing_is_lost),
 		cmocka_unit_test(test_a_write_completes_only_when_the_silent_member_is_out),
