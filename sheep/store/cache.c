@@ -446,7 +446,17 @@ static void on_flushed(struct batch *batch, void *context)
 	shard_check_stop(shard);
 }
 
-uint32_t cache_flush(struct shard *shard)
+static bool is_wanted(const struct shard *shard, const struct page *page,
+		      enum cache_flush_kind kind)
+{
+	if (page->is_flushing)
+		return false;
+	return kind == FLUSH_ALL ||
+	       (page->disk &&
+		shard->segments[place_segment(shard, slot_place(page->disk))].is_cleaned);
+}
+
+uint32_t cache_flush(struct shard *shard, enum cache_flush_kind kind)
 {
 	struct cache *cache = &shard->cache;
 	struct buffer *buffer = buffer_new(loop_buffers(shard->loop), FLUSH_BLOCKS * DISK_BLOCK);
@@ -460,7 +470,7 @@ uint32_t cache_flush(struct shard *shard)
 		return 0;
 	}
 	cds_list_for_each_entry_safe(page, next, &cache->dirty, link) {
-		if (page->is_flushing)
+		if (!is_wanted(shard, page, kind))
 			continue;
 		uint32_t length = page_encode(page, record);
 		if (offset + length > DISK_BLOCK) {

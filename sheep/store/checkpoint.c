@@ -239,12 +239,21 @@ static void seal(struct checkpoint *c)
 	io_write(c->shard, &c->seal, c->files[c->area], &c->iov, 1, 0);
 }
 
+/*
+ * When free segments are few a flush would cost more of them than the checkpoint frees: pages go
+ * into the body then, but for those whose record keeps a cleaned segment alive.
+ */
+static enum cache_flush_kind flush_kind(const struct shard *shard)
+{
+	return segment_available(shard) <= shard->reserve ? FLUSH_CLEANED : FLUSH_ALL;
+}
+
 static void flush_pages(struct checkpoint *c)
 {
 	struct shard *shard = c->shard;
 
 	while (c->flush_left > 0 && shard->cache.flushes < 2) {
-		uint32_t count = cache_flush(shard);
+		uint32_t count = cache_flush(shard, flush_kind(shard));
 		c->flush_left -= min_of(c->flush_left, count);
 		if (count == 0)
 			c->flush_left = 0;
@@ -308,6 +317,12 @@ static bool is_space_due(const struct shard *shard)
 	return available < shard->watermark && waiting >= max_of(2u, shard->watermark / 4);
 }
 
+/* Half of the cache, but never more than half a segment takes: a checkpoint must find room for them. */
+static uint32_t dirty_max(const struct shard *shard)
+{
+	return min_of(shard->cache.pages_max, shard->store->segment_bytes / PAGE_CHARGE) / 2;
+}
+
 void checkpoint_kick(struct shard *shard, bool is_forced)
 {
 	struct checkpoint *c = shard->checkpoint;
@@ -319,9 +334,9 @@ void checkpoint_kick(struct shard *shard, bool is_forced)
 	    (c->is_due || c->log_bytes >= interval(shard) || is_space_due(shard))) {
 		enter(c, CHECKPOINT_FLUSHING);
 		c->flush_left = cache->dirty_count;
-	} else if (c->state == CHECKPOINT_IDLE && cache->dirty_count > cache->pages_max / 2 &&
-		   cache->flushes == 0) {
-		(void)cache_flush(shard);
+	} else if (c->state == CHECKPOINT_IDLE && cache->dirty_count > dirty_max(shard) &&
+		   cache->flushes == 0 && flush_kind(shard) == FLUSH_ALL) {
+		(void)cache_flush(shard, FLUSH_ALL);
 	}
 	checkpoint_step(shard);
 }

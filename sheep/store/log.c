@@ -278,13 +278,19 @@ static void submit(struct batch *batch, uint32_t descriptor_blocks)
 		cleaner_log_grew(shard, blocks * DISK_BLOCK);
 }
 
+/* Free segments that callers leave to the cleaner. */
+static uint32_t kept_free(const struct shard *shard)
+{
+	return shard->sets_in_flight ? 0 : max_of(3u, shard->reserve / 2);
+}
+
 /*
  * Go on in the next segment: possible when all of this one is synced and another free one can be
  * named. Returns false when it has to wait.
  */
 static bool switch_segment(struct shard *shard, bool is_internal)
 {
-	uint32_t keep = is_internal || shard->sets_in_flight ? 0 : shard->reserve / 2;
+	uint32_t keep = is_internal ? 0 : kept_free(shard);
 	uint32_t picked;
 
 	if (shard->state_counts[SEGMENT_FREE] <= keep || segment_pick_free(shard, &picked) < 0) {
@@ -318,6 +324,12 @@ static bool try_submit(struct shard *shard, struct batch *batch)
 
 	if (shard->inflight_count >= shard->batches_max)
 		return false;
+	/* Not even the rest of this segment: the cleaner counts on it. */
+	if (!batch->is_internal && shard->state_counts[SEGMENT_FREE] < kept_free(shard)) {
+		shard->has_cleaning_need = true;
+		preparer_kick(shard);
+		return false;
+	}
 	if (batch_descriptor_blocks(batch->writer.used) + batch->payload_blocks > left &&
 	    !switch_segment(shard, batch->is_internal))
 		return false;

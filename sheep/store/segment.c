@@ -315,7 +315,7 @@ void preparer_kick(struct shard *shard)
 	struct preparer *preparer = shard->preparer;
 	uint32_t wanted = shard->reserve + 4;
 
-	if (preparer->state != PREPARER_IDLE || shard->state != SHARD_RUNNING ||
+	if (preparer->state != PREPARER_IDLE || !shard_makes_space(shard) ||
 	    shard->is_file_system_full || shard->state_counts[SEGMENT_FREE] >= wanted ||
 	    shard->state_counts[SEGMENT_RAW] == 0)
 		return;

@@ -308,6 +308,13 @@ static inline bool shard_is_failed(const struct shard *shard)
 	return shard->state == SHARD_FAILED;
 }
 
+/* A shard that stops makes no more space than what it has queued needs. */
+static inline bool shard_makes_space(const struct shard *shard)
+{
+	return shard->state == SHARD_RUNNING ||
+	       (shard->state == SHARD_STOPPING && shard->has_cleaning_need);
+}
+
 static inline uint64_t shard_places(const struct shard *shard)
 {
 	return (uint64_t)shard->segment_count * shard->segment_blocks;
@@ -436,8 +443,12 @@ void cache_dirty(struct shard *shard, struct page *page);
 void cache_drop(struct shard *shard, uint64_t *slots, uint8_t number);
 /* The record of a page is in the log now. */
 void cache_placed(struct shard *shard, uint64_t *slots, uint8_t number, uint64_t disk);
+enum cache_flush_kind {
+	FLUSH_ALL,
+	FLUSH_CLEANED, /* only pages whose record is in a segment that the cleaner has emptied */
+};
 /* Write dirty pages, one batch; returns how many. */
-uint32_t cache_flush(struct shard *shard);
+uint32_t cache_flush(struct shard *shard, enum cache_flush_kind kind);
 
 /* index.c */
 /*

@@ -877,6 +877,50 @@ static void test_checkpoint_that_was_never_synced_may_vanish_again(void **state)
 		assert_int_equal(tag_at(rig, 0, 1, i, 3) % 16, 4);
 }
 
+static void test_shards_are_logs_of_their_own_and_keep_their_number(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_stop(rig);
+	rig_done(rig);
+	rig_init(rig, 2,
+		 &(struct store_options){
+			 .size_bytes = 40 * MIB, .segment_bytes = 1 * MIB, .shards = 3});
+	rig_open_ok(rig);
+	for (unsigned kind = 0; kind < 3; kind++) {
+		uint32_t pg, seen = 0;
+		assert_int_equal(store_identity(rig->store)->shards, 3);
+		for (uint32_t i = 0; i < 30; i++) {
+			assert_int_equal(store_shard_of(rig->store, i), i % 3);
+			assert_int_equal(rig_put(rig, i, 1, i, 1 + kind, kind, 1, BLOCK_DATA,
+						 1 + kind * 100 + i, 0),
+					 0);
+		}
+		for (uint32_t i = 0; i < 3; i++)
+			assert_int_equal(rig_sync(rig, i), 0);
+		rig->options.shards = 1 + kind; /* says nothing once the store is made */
+		if (kind == 0)
+			rig_power_cut(rig, SIM_DROP_UNSYNCED);
+		else
+			rig_stop(rig);
+		rig_open_ok(rig);
+		for (int more = store_pg_next(rig->store, 0, &pg); more;
+		     more = store_pg_next(rig->store, pg + 1, &pg))
+			assert_int_equal(pg, seen++);
+		assert_int_equal(seen, 30);
+		for (uint32_t i = 0; i < 30; i++)
+			assert_int_equal(tag_at(rig, i, 1, i, kind), 1 + kind * 100 + i);
+	}
+	/* When one fails all do. */
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.01.00000", LOOP_OP_WRITE, 1,
+					SIM_FAULT_EIO),
+			 0);
+	assert_int_equal(rig_put(rig, 1, 2, 0, 1000, 0, 1, BLOCK_ZERO, 0, 0), -E_STORE_FAILED);
+	rig_settle(rig, 10 * NS_PER_MS);
+	assert_int_equal(rig_put(rig, 2, 2, 0, 1000, 0, 1, BLOCK_ZERO, 0, 0), -E_STORE_FAILED);
+	assert_int_equal(rig->failed, 1);
+}
+
 static void test_full_file_system_is_a_smaller_store(void **state)
 {
 	struct rig *rig = *state;
@@ -931,6 +975,7 @@ int main(void)
 		TEST(test_damaged_index_page_is_healed_and_never_read_as_a_hole),
 		TEST(test_batches_behind_the_end_of_an_earlier_life_never_come_back),
 		TEST(test_checkpoint_that_was_never_synced_may_vanish_again),
+		TEST(test_shards_are_logs_of_their_own_and_keep_their_number),
 		TEST(test_full_file_system_is_a_smaller_store),
 	};
 #undef TEST
