@@ -176,21 +176,25 @@ static void finish(struct cleaner *cleaner)
 }
 
 /*
- * May the victim be begun? All of it must fit, or the log ends in the middle of it with nothing won. And
- * when free segments are few, those that a checkpoint is about to free come first: so what
- * is free after a victim and its checkpoint is never less than before, and three free ones, which
- * callers leave, are always enough for the next.
+ * When free segments are few, those that a checkpoint is about to free come first: so what is free after
+ * a victim and its checkpoint is never less than before, and three free ones, which callers
+ * leave, are always enough for the next.
  */
-static bool may_begin(const struct shard *shard, uint32_t victim)
+static bool must_wait(const struct shard *shard)
 {
 	uint32_t waiting =
 		shard->dead_count + shard->cleaned_count + shard->state_counts[SEGMENT_EMPTY];
+
+	return waiting > 0 && segment_available(shard) <= shard->reserve;
+}
+
+/* All of a victim must fit, or the log ends in the middle of it with nothing won. */
+static bool has_room(const struct shard *shard, uint32_t victim)
+{
 	uint64_t live = shard->segments[victim].live_bytes, segment = shard->store->segment_bytes;
 	uint64_t room = (uint64_t)(shard->segment_blocks - shard->block) * DISK_BLOCK +
 			shard->state_counts[SEGMENT_FREE] * segment;
 
-	if (waiting > 0 && segment_available(shard) <= shard->reserve)
-		return false;
 	return room >= live + live / 8 + segment / 8;
 }
 
@@ -199,7 +203,7 @@ void cleaner_kick(struct shard *shard)
 	struct cleaner *cleaner = shard->cleaner;
 
 	if (!shard_makes_space(shard) || cleaner->state != CLEANER_IDLE ||
-	    expected(shard) >= shard->watermark)
+	    expected(shard) >= shard->watermark || must_wait(shard))
 		return;
 	if (cleaner->budget <= 0 && !shard->has_cleaning_need) {
 		if (!loop_timer_is_armed(&shard->tick))
@@ -207,7 +211,7 @@ void cleaner_kick(struct shard *shard)
 					 loop_now(shard->loop) + TICK_NS);
 		return;
 	}
-	if (pick_victim(shard, &cleaner->victim) < 0 || !may_begin(shard, cleaner->victim))
+	if (pick_victim(shard, &cleaner->victim) < 0 || !has_room(shard, cleaner->victim))
 		return;
 	segment_pin(shard, cleaner->victim);
 	cleaner->block = 0;
