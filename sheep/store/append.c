@@ -262,7 +262,7 @@ static int check(struct shard *shard, const struct store_append *a, const struct
 
 	if (rc < 0)
 		return rc;
-	if (*out_blocks > shard->entry_blocks_max)
+	if (*out_blocks > shard->entry_blocks_max || a->slice_count > STORE_SLICES_MAX)
 		return -E2BIG;
 	rc = check_object(now, a);
 	if (rc < 0)

@@ -252,7 +252,8 @@ static void flush_pages(struct checkpoint *c)
 {
 	struct shard *shard = c->shard;
 
-	while (c->flush_left > 0 && shard->cache.flushes < 2) {
+	/* One at a time: of two, the first could call clean what only the second has. */
+	while (c->flush_left > 0 && shard->cache.flushes < 1) {
 		uint32_t count = cache_flush(shard, flush_kind(shard));
 		c->flush_left -= min_of(c->flush_left, count);
 		if (count == 0)

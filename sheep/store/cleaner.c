@@ -115,6 +115,8 @@ static void on_tick(struct loop_timer *timer)
 
 static int pick_victim(struct shard *shard, uint32_t *out)
 {
+	/* A segment that the cleaner has packed itself is not worth another pass. */
+	double worth = shard->store->segment_bytes < 16 * MIB ? 0.93 : 0.95;
 	double best = 0;
 
 	for (uint32_t i = 0; i < shard->segment_count; i++) {
@@ -125,7 +127,7 @@ static int pick_victim(struct shard *shard, uint32_t *out)
 		double used = (double)s->live_bytes / shard->store->segment_bytes;
 		double age = (double)(shard->next_lsn - s->written_lsn);
 		double score = (1 - used) * age / (1 + used);
-		if (used < 0.97 && score > best) {
+		if (used < worth && score > best) {
 			best = score;
 			*out = i;
 		}

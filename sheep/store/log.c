@@ -53,14 +53,25 @@ static void batch_destroy(struct batch *batch)
 	free(batch);
 }
 
-/* A batch that ends with the segment wastes nothing; what is queued before it is not foreseen. */
-static uint32_t blocks_for(struct shard *shard)
+/*
+ * A batch that ends with the segment wastes nothing. Internal batches go first: where they will end is
+ * foreseen; what callers have queued is not.
+ */
+static uint32_t blocks_for(struct shard *shard, bool is_internal)
 {
-	uint32_t left = shard->segment_blocks - shard->block;
+	uint32_t at = shard->block;
+	struct batch *batch;
 
-	if (left <= 2 || !cds_list_empty(&shard->queue) || !cds_list_empty(&shard->internal))
+	if (!is_internal && !cds_list_empty(&shard->queue))
 		return shard->batch_blocks_max;
-	return min_of(shard->batch_blocks_max, left - 2);
+	cds_list_for_each_entry(batch, &shard->internal, link) {
+		uint32_t blocks =
+			batch_descriptor_blocks(batch->writer.used) + batch->payload_blocks;
+		at = at + blocks <= shard->segment_blocks ? at + blocks : blocks;
+	}
+	if (shard->segment_blocks - at <= 2)
+		return shard->batch_blocks_max;
+	return min_of(shard->batch_blocks_max, shard->segment_blocks - at - 2);
 }
 
 /* They are made as the load needs them and kept: in steady state none is allocated. */
@@ -82,7 +93,7 @@ struct batch *batch_get(struct shard *shard, bool is_internal)
 	batch->is_internal = is_internal;
 	batch->ticket = is_internal ? 0 : shard->next_ticket++;
 	batch->payload_blocks = 0;
-	batch->blocks_max = blocks_for(shard);
+	batch->blocks_max = blocks_for(shard, is_internal);
 	batch->iov_count = 1;
 	batch->apply_offset = 0;
 	batch->sets = 0;
@@ -216,7 +227,8 @@ static bool has_sync_need(struct shard *shard)
 	if (!cds_list_empty(&shard->sync_waiters)) {
 		struct sync_waiter *first =
 			cds_list_first_entry(&shard->sync_waiters, struct sync_waiter, link);
-		return first->ticket <= shard->written_ticket;
+		if (first->ticket <= shard->written_ticket)
+			return true;
 	}
 	return !cds_list_empty(&shard->held_appends);
 }
@@ -229,14 +241,16 @@ void log_wait_sync(struct shard *shard)
 
 /* ---- submitting ---- */
 
-/* The commit points that moved go with this batch, as many as fit. */
+/* The commit points that moved go with this batch: as many as fit into it and the segment. */
 static void add_commits(struct batch *batch)
 {
 	struct shard *shard = batch->shard;
+	uint32_t left = shard->segment_blocks - shard->block - batch->payload_blocks;
+	uint32_t end = min_of(batch->writer.max, left * DISK_BLOCK);
 	struct pg *pg, *next;
 
 	cds_list_for_each_entry_safe(pg, next, &shard->commit_dirty, commit_link) {
-		if (batch_room(&batch->writer) < sizeof(struct disk_commit))
+		if (batch->writer.used + sizeof(struct disk_commit) > end)
 			return;
 		batch_put_commit(&batch->writer, pg->id, pg->record.commit);
 		pg->is_commit_dirty = false;
@@ -248,6 +262,8 @@ static void submit(struct batch *batch, uint32_t descriptor_blocks)
 {
 	struct shard *shard = batch->shard;
 	uint32_t blocks = descriptor_blocks + batch->payload_blocks;
+
+	assert(shard->block + blocks <= shard->segment_blocks);
 
 	batch->header = (struct batch_header){.store = shard->store->identity.uuid,
 					      .shard = shard->number,
@@ -333,10 +349,7 @@ static bool try_submit(struct shard *shard, struct batch *batch)
 	if (batch_descriptor_blocks(batch->writer.used) + batch->payload_blocks > left &&
 	    !switch_segment(shard, batch->is_internal))
 		return false;
-	/* Commit points may add a block to the descriptor: only where that fits. */
-	left = shard->segment_blocks - shard->block;
-	if (batch_descriptor_blocks(batch->writer.used) + 1 + batch->payload_blocks <= left)
-		add_commits(batch);
+	add_commits(batch);
 	submit(batch, batch_descriptor_blocks(batch->writer.used));
 	return true;
 }

@@ -129,6 +129,7 @@ void segment_mark_empty(struct shard *shard, uint64_t checkpoint, uint64_t repla
 		if (segment->is_cleaned)
 			shard->cleaned_count--;
 		segment->is_cleaned = false;
+		segment->was_barren = false; /* worth another look now and then */
 		if (segment->live_bytes == 0 && segment->generation < replay_generation) {
 			segment_enter(shard, i, SEGMENT_EMPTY);
 			segment->empty_checkpoint = checkpoint;

@@ -45,7 +45,7 @@ static int shard_init(struct shard *shard, struct store *store, uint32_t number,
 	shard->watermark = shard->reserve + max_of(2u, store->segments / 64);
 	/* Descriptors and the ends of segments take their part: more where segments are small. */
 	shard->usable_bytes = (uint64_t)(store->segments - shard->reserve - 2) *
-			      store->segment_bytes / 100 * (small ? 90 : 96);
+			      store->segment_bytes / 100 * (small ? 88 : 94);
 	shard->state_counts[SEGMENT_RAW] = store->segments;
 	shard->segments = calloc(store->segments, sizeof(*shard->segments));
 	shard->fail_mail.deliver = shard_on_fail_mail;
@@ -322,7 +322,8 @@ fail:
 void store_close(struct store *store)
 {
 	bool is_stopped = !store_is_failed(store);
-	bool is_busy = false;
+	/* A failed shard has posted mail to the others, which may not have come. */
+	bool is_busy = store_is_failed(store) && store->shard_count > 1;
 
 	for (uint32_t i = 0; i < store->shard_count; i++) {
 		is_stopped &= store->shards[i].state == SHARD_STOPPED;

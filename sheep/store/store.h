@@ -28,6 +28,7 @@
 #define OBJECT_BLOCKS	     (OBJECT_SIZE / BLOCK_SIZE)
 #define STORE_LAYERS_MAX     64 /* of one read */
 #define STORE_RUNS_MAX	     OBJECT_BLOCKS
+#define STORE_SLICES_MAX     900u  /* of one entry */
 #define STORE_SESSION_WINDOW 4096u /* numbers above a session's lowest (REPLICATION, Q1) */
 
 struct store;
@@ -194,7 +195,7 @@ struct store_append {
  * another version, counting entries in flight), -E_MISSING (it is missing and nothing in flags says
  * that does not matter), -ENOSPC (no credit: never for entries without data, which free space; for
  * UNSEQUENCED and GRANTED ones only when a quarter of the reserve is used up as well), -E_STORE_FAILED,
- * -E_SHUTDOWN (the shard stops), -E2BIG (more data than store_entry_blocks_max()), -ENOMEM, -EINVAL
+ * -E_SHUTDOWN (the shard stops), -E2BIG (more data than store_entry_blocks_max(), or too many slices), -ENOMEM, -EINVAL
  * (also for another family than the object has, and for a number outside of its session's window).
  */
 int store_append(struct store *store, struct store_append *append);

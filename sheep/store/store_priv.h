@@ -21,7 +21,7 @@
 
 #define PATH_ROOM	 1024u
 #define DESCRIPTOR_SIZE	 (64u << 10) /* room for entries of one batch */
-#define BATCH_IOVECS_MAX 512u	     /* the kernel takes 1,024 */
+#define BATCH_IOVECS_MAX 1000u	     /* the kernel takes 1,024 */
 #define BATCH_BLOCKS_MAX 256u	     /* of payload, unless one entry is larger */
 #define PAGE_CHARGE	 832u	     /* the largest page record, in credits */
 #define CHECKPOINT_CHUNK (256u << 10)

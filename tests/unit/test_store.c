@@ -921,6 +921,29 @@ static void test_shards_are_logs_of_their_own_and_keep_their_number(void **state
 	assert_int_equal(rig->failed, 1);
 }
 
+/* More PGs than one block of a descriptor takes, at every fill of a segment. */
+static void test_commit_points_of_many_pgs_stay_within_the_segment(void **state)
+{
+	struct rig *rig = *state;
+
+	for (uint32_t round = 0; round < 60; round++) {
+		for (uint32_t pg = 0; pg < 300; pg++)
+			store_set_commit(rig->store, pg, (struct version){1, round + 1});
+		assert_int_equal(rig_put(rig, round % 7, 1, round % 5, round + 1, 0, 1 + round % 30,
+					 BLOCK_DATA, 1 + round * 40, 0),
+				 0);
+	}
+	assert_int_equal(rig_sync(rig, 0), 0);
+	rig_power_cut(rig, SIM_DROP_UNSYNCED);
+	rig_open_ok(rig);
+	assert_false(store_identity(rig->store)->lost_log);
+	for (uint32_t pg = 0; pg < 300; pg++) {
+		struct store_pg_info info;
+		store_pg_info(rig->store, pg, &info);
+		assert_true(info.commit.n >= 58);
+	}
+}
+
 static void test_full_file_system_is_a_smaller_store(void **state)
 {
 	struct rig *rig = *state;
@@ -976,6 +999,7 @@ int main(void)
 		TEST(test_batches_behind_the_end_of_an_earlier_life_never_come_back),
 		TEST(test_checkpoint_that_was_never_synced_may_vanish_again),
 		TEST(test_shards_are_logs_of_their_own_and_keep_their_number),
+		TEST(test_commit_points_of_many_pgs_stay_within_the_segment),
 		TEST(test_full_file_system_is_a_smaller_store),
 	};
 #undef TEST

@@ -19,7 +19,7 @@
 
 #define PGS	    4u
 #define INFLIGHT    32u
-#define ENTRY_MAX   16u
+#define ENTRY_MAX   64u
 #define LOOKS	    8u /* reads in flight */
 #define LOOK_BLOCKS 8u
 
@@ -345,6 +345,36 @@ static void test_random_overwrites_at_96_percent_go_on(void **state)
 	free(f);
 }
 
+/* Whatever was accepted completes, however the last bytes of credit are used up. */
+static void test_store_filled_to_its_credit_completes_all_it_took(void **state)
+{
+	static const uint32_t sizes[] = {1, 16, ENTRY_MAX};
+	struct filler *f = calloc(1, sizeof(*f));
+
+	for (unsigned i = 0; i < ARRAY_COUNT(sizes); i++) {
+		uint32_t block = 0;
+		filler_init(f, 64 * MIB, 100);
+		for (bool is_retry = false;;) {
+			int rc = put(f, block, sizes[i], BLOCK_DATA);
+			if (rc == 0) {
+				block += sizes[i];
+				is_retry = false;
+				continue;
+			}
+			assert_int_equal(rc, -ENOSPC);
+			rig_until(&f->rig, is_idle, f);
+			if (is_retry)
+				break;
+			is_retry = true;
+		}
+		f->blocks = block;
+		assert_true(store_credit(f->rig.store, 0) < (sizes[i] + 2) * BLOCK_SIZE);
+		check_content(f);
+		filler_done(f);
+	}
+	free(f);
+}
+
 static void test_full_store_refuses_writes_until_something_is_trimmed(void **state)
 {
 	struct filler *f = calloc(1, sizeof(*f));
@@ -388,6 +418,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random_overwrites_at_85_percent_stay_right_and_cheap),
 		cmocka_unit_test(test_random_overwrites_at_96_percent_go_on),
+		cmocka_unit_test(test_store_filled_to_its_credit_completes_all_it_took),
 		cmocka_unit_test(test_full_store_refuses_writes_until_something_is_trimmed),
 	};
 	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
