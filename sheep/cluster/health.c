@@ -113,11 +113,25 @@ static bool is_wanted(const struct cluster_map *map, uint32_t node, uint32_t sto
 	return false;
 }
 
+static bool has_stores(const struct cluster_map *map, uint32_t node)
+{
+	const struct cluster_store *store;
+
+	for (store = cluster_store_next(map, 0); store; store = cluster_store_next(map, store->id))
+		if (store->node == node)
+			return true;
+	return false;
+}
+
+/* A gateway has no data that could be elsewhere: it is never out. */
 const char *cluster_node_status(const struct cluster_map *map, const struct cluster_node *node)
 {
 	if (node->flags & CLUSTER_NODE_UP)
 		return node->flags & CLUSTER_NODE_DRAINING ? "draining" : "up";
-	return cluster_is_formatted(map) && !is_wanted(map, node->id, 0) ? "out" : "down";
+	return cluster_is_formatted(map) && has_stores(map, node->id) &&
+			       !is_wanted(map, node->id, 0)
+		       ? "out"
+		       : "down";
 }
 
 const char *cluster_store_status(const struct cluster_map *map, const struct cluster_store *store)

@@ -89,6 +89,11 @@ int settings_check_cluster(const char *value, struct error *err)
 			 value);
 }
 
+int settings_check_metrics(const char *value, struct error *err)
+{
+	return error_set(err, -E_USAGE, "metrics are not in this version yet");
+}
+
 int settings_check_tls(const char *value, struct error *err)
 {
 	return error_set(err, -E_USAGE, "TLS is not in this version yet");

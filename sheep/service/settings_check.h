@@ -14,6 +14,7 @@ int settings_check_address(const char *value, struct error *err); /* ADDR:PORT o
 int settings_check_tcp(const char *value, struct error *err);	  /* ADDR:PORT */
 int settings_check_peer(const char *value, struct error *err);	  /* that others can dial */
 int settings_check_cluster(const char *value, struct error *err);
+int settings_check_metrics(const char *value, struct error *err);
 int settings_check_tls(const char *value, struct error *err);
 
 #endif
