@@ -447,6 +447,8 @@ static void on_stored(struct store_append *append, int result)
 	entry->is_stored = true;
 	if (lead && result == 0)
 		lead->stored_n = max_of(lead->stored_n, append->version.n);
+	if (lead && result == 0 && entry->lock)
+		pg_lock_let_pass(&set->locks, entry->lock);
 	entry_put(entry);
 	if (lead && result == 0)
 		pg_lead_commit(lead);

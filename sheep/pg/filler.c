@@ -80,6 +80,7 @@ struct pg_filler {
 	uint64_t bytes;
 	bool is_pumping;
 	uint64_t digest, objects;
+	uint64_t doubt_n; /* entries up to here may have been pushed before they were committed */
 	uint64_t expand_ns;
 	uint64_t objects_pushed, blocks_pushed;
 };
@@ -640,6 +641,31 @@ void pg_filler_epoch(struct pg_filler *filler)
 	pg_set_active(filler->pg);
 }
 
+/*
+ * Everything that waits for members who are down waits for this one. Pushes must not wait for it in
+ * turn. What is pushed in doubt is in no tail of the member: harmless while nobody else is up who
+ * could lead without it, and if somebody comes back, the seal waits for the commit.
+ */
+static void let_pushes_pass(struct pg_filler *filler)
+{
+	struct item *item, *next;
+
+	filler->doubt_n = filler->lead->next_n - 1;
+	HASH_ITER(hh, filler->items, item, next) {
+		if (item->push) {
+			pg_push_barrier(item->push);
+			return; /* it may be done, and the table another: the next tick goes on */
+		}
+	}
+}
+
+static bool may_seal(const struct pg_filler *filler)
+{
+	const struct pg_lead *lead = filler->lead;
+
+	return pg_lead_is_alone(lead) || (lead->has_settled && lead->commit_n >= filler->doubt_n);
+}
+
 /* ---- the tick ---- */
 
 static void tick_filling(struct pg_filler *filler, uint64_t now)
@@ -652,11 +678,13 @@ static void tick_filling(struct pg_filler *filler, uint64_t now)
 			compare_some(filler);
 	}
 	pump(filler);
+	if (filler->item_count > 0 && !is_heal(filler) && pg_lead_is_alone(filler->lead))
+		let_pushes_pass(filler);
 	if (filler->state != FILL_FILLING || !filler->is_end || filler->item_count > 0)
 		return;
-	if (!is_heal(filler))
+	if (!is_heal(filler) && may_seal(filler))
 		seal(filler);
-	else
+	else if (is_heal(filler))
 		begin_again(filler, HEAL_AGAIN_NS, "nothing is missing that we know of");
 }
 

@@ -29,6 +29,20 @@ uint64_t pg_lead_told(const struct pg_lead *lead)
 	return lead->has_settled && lead->settle_left == 0 ? lead->commit_n : 0;
 }
 
+bool pg_lead_is_alone(const struct pg_lead *lead)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		if (lead->members[i]->kind != PG_MEMBER_ISR)
+			continue;
+		if (cluster_store_is_up(lead->pg->set->map, lead->members[i]->store))
+			return false;
+		any = true;
+	}
+	return any;
+}
+
 /* ---- members ---- */
 
 static struct pg_member *member_new(struct pg_lead *lead, uint32_t store)

@@ -58,9 +58,12 @@ static struct pg_locked *object_get(struct pg_locks *locks, const struct object_
 	return object;
 }
 
+/* Must @b wait for @a, which was there before it? */
 static bool conflicts(const struct pg_lock *a, const struct pg_lock *b)
 {
 	if (a->mode == PG_LOCK_SHARED && b->mode == PG_LOCK_SHARED)
+		return false;
+	if (b->mode == PG_LOCK_BARRIER && a->is_passable)
 		return false;
 	return ranges_overlap(a->block, a->count, b->block, b->count);
 }
@@ -91,6 +94,7 @@ int pg_lock_take(struct pg_locks *locks, struct pg_lock *lock, const struct obje
 	lock->block = block;
 	lock->count = count;
 	lock->mode = mode;
+	lock->is_passable = false;
 	cds_list_add_tail(&lock->link, &object->locks);
 	lock->is_granted = is_free(object, lock);
 	locks->held++;
@@ -118,6 +122,30 @@ again:
 		lock->granted(lock);
 		goto again;
 	}
+}
+
+static void try_waiting(struct pg_locks *locks, const struct pg_lock *lock)
+{
+	struct object_key key = {.layer = lock->object->key.layer,
+				 .index = (uint32_t)lock->object->key.index};
+
+	grant_next(locks, &key);
+}
+
+void pg_lock_let_pass(struct pg_locks *locks, struct pg_lock *lock)
+{
+	if (!lock->object || lock->is_passable)
+		return;
+	lock->is_passable = true;
+	try_waiting(locks, lock);
+}
+
+void pg_lock_make_barrier(struct pg_locks *locks, struct pg_lock *lock)
+{
+	if (!lock->object || lock->is_granted || lock->mode != PG_LOCK_EXCLUSIVE)
+		return;
+	lock->mode = PG_LOCK_BARRIER;
+	try_waiting(locks, lock);
 }
 
 void pg_lock_release(struct pg_locks *locks, struct pg_lock *lock)

@@ -22,7 +22,11 @@ struct pg_locks {
 	uint32_t held; /* locks, granted or not */
 };
 
-enum pg_lock_mode { PG_LOCK_SHARED, PG_LOCK_EXCLUSIVE };
+enum pg_lock_mode {
+	PG_LOCK_SHARED,
+	PG_LOCK_EXCLUSIVE,
+	PG_LOCK_BARRIER, /* exclusive, but it does not wait for those before it that let it pass */
+};
 
 /* Embedded in its owner, which keeps it in place while it is held. */
 struct pg_lock {
@@ -34,6 +38,7 @@ struct pg_lock {
 	uint32_t block, count;
 	enum pg_lock_mode mode;
 	bool is_granted;
+	bool is_passable;
 };
 
 void pg_locks_init(struct pg_locks *locks);
@@ -45,6 +50,10 @@ void pg_locks_done(struct pg_locks *locks); /* nothing may be held */
  */
 int pg_lock_take(struct pg_locks *locks, struct pg_lock *lock, const struct object_key *key,
 		 enum pg_lock_mode mode, uint32_t block, uint32_t count);
+/* A barrier behind @lock need not wait for it any more; others still do. */
+void pg_lock_let_pass(struct pg_locks *locks, struct pg_lock *lock);
+/* Make an exclusive lock that waits a barrier; granted already: nothing changes. */
+void pg_lock_make_barrier(struct pg_locks *locks, struct pg_lock *lock);
 /* Give it back, granted or not; those that waited for it may be granted inside. Not held: nothing. */
 void pg_lock_release(struct pg_locks *locks, struct pg_lock *lock);
 static inline bool pg_lock_is_held(const struct pg_lock *lock)

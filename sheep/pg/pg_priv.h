@@ -249,6 +249,7 @@ struct pg_entry {
 	/* Once: 0, or why nobody knows whether it will be committed. NULL: nobody waits. */
 	void (*committed)(struct pg_entry *entry, int result);
 	void *owner;
+	struct pg_lock *lock;	/* of the owner: lets barriers pass once our store has the entry */
 	struct store_run *runs; /* inline, or from malloc(3) */
 	uint32_t run_count;
 	uint32_t *crcs; /* inline, or in crcs_slice */
@@ -358,6 +359,8 @@ void pg_lead_end(struct pg *pg, int result);
 int pg_lead_members(struct pg_lead *lead);
 struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store);
 bool pg_lead_tick(struct pg_lead *lead, uint64_t now);
+/* Are all other members in sync down? Then only a joining one can end the wait (S1). */
+bool pg_lead_is_alone(const struct pg_lead *lead);
 /* The commit point that may be told (T2). */
 uint64_t pg_lead_told(const struct pg_lead *lead);
 /* A member must go: it is proposed, now and again. */
@@ -526,6 +529,8 @@ struct pg_push *pg_push_new(struct pg_filler *filler, const struct pg_push_targe
 			    const struct object_key *key, uint64_t family, bool has_sums);
 /* Off it goes; pg_filler_pushed() tells the end, maybe inside this call. */
 void pg_push_start(struct pg_push *push);
+/* It need not wait for what cannot be committed without it (S1). */
+void pg_push_barrier(struct pg_push *push);
 /* The filler is not interested any more. */
 void pg_push_cancel(struct pg_push *push);
 /* The filler's side. */

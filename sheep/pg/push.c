@@ -4,7 +4,9 @@
  *   lock the object --> sums of both copies --> the blocks that differ, in batches --> unlock
  *
  * While we hold the lock nothing of the object is in flight here, so what we read is committed, and
- * what clients write later finds the object complete there. The first batch marks it missing there,
+ * what clients write later finds the object complete there. Only where nothing can be committed
+ * before this very member is in sync the lock passes entries that our store has: then what is in
+ * doubt is pushed with the rest (S1). The first batch marks it missing there,
  * the last one gives it its version; what fits one batch needs no mark.
  */
 #include <stdlib.h>
@@ -110,6 +112,11 @@ static void push_end(struct pg_push *push, int result)
 		pg_filler_pushed(push->filler, &push->key, result, push->blocks);
 	pg_lock_release(&push->set->locks, &push->lock);
 	push_free(push);
+}
+
+void pg_push_barrier(struct pg_push *push)
+{
+	pg_lock_make_barrier(&push->set->locks, &push->lock);
 }
 
 void pg_push_cancel(struct pg_push *push)

@@ -395,6 +395,7 @@ static void settle_submit(struct pg_settle *settle, bool exists)
 	entry->append.family = settle->object->family;
 	entry->committed = on_settled;
 	entry->owner = settle;
+	entry->lock = &settle->lock;
 	if (rc == 0)
 		rc = pg_entry_submit(entry, true);
 	if (rc < 0) {

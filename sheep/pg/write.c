@@ -97,6 +97,7 @@ static void submit(struct pg_work *work, struct pg_entry *entry)
 	entry->generation = io->generation;
 	entry->committed = on_committed;
 	entry->owner = work;
+	entry->lock = &work->lock;
 	if (io->flags & PG_IO_FUA)
 		entry->flags |= PEER_ENTRY_SYNC;
 	rc = pg_entry_submit(entry, false);

@@ -86,7 +86,8 @@ static void register_self(struct herd_node *node)
 		.start = node->start,
 		.size_bytes = node->herd->options.store_bytes,
 		.shards = store_identity(node->store)->shards,
-		.flags = store_identity(node->store)->is_new ? LOG_STORE_NEW : 0,
+		.flags = (store_identity(node->store)->is_new ? LOG_STORE_NEW : 0) |
+			 (node->says_unclean ? LOG_STORE_UNCLEAN : 0),
 		.path = "/disk",
 	};
 	const struct cluster_register request = {
@@ -714,7 +715,7 @@ void herd_propose(struct herd *herd, struct cluster_command *command)
 static bool all_registered(struct herd *herd)
 {
 	for (unsigned i = 0; i < herd->node_count; i++)
-		if (!herd->nodes[i].store_id)
+		if (herd->nodes[i].is_up && !herd->nodes[i].store_id)
 			return false;
 	return true;
 }
@@ -727,7 +728,8 @@ static bool is_formatted(struct herd *herd)
 static bool has_volume(struct herd *herd)
 {
 	for (unsigned i = 0; i < herd->node_count; i++)
-		if (!cluster_volume_by_name(herd->nodes[i].map, HERD_VOLUME))
+		if (herd->nodes[i].is_up &&
+		    !cluster_volume_by_name(herd->nodes[i].map, HERD_VOLUME))
 			return false;
 	return true;
 }
@@ -778,7 +780,7 @@ struct herd *herd_new(const struct herd_options *options)
 	herd->node_count = options->nodes;
 	for (unsigned i = 0; i < herd->node_count; i++)
 		node_init(herd, i);
-	for (unsigned i = 0; i < herd->node_count; i++)
+	for (unsigned i = 0; i < herd->node_count - options->late; i++)
 		herd_start(herd, i);
 	herd_until(herd, 5000, all_registered, "registered");
 	while (!is_formatted(herd)) {
@@ -793,7 +795,8 @@ struct herd *herd_new(const struct herd_options *options)
 		herd_run(herd, 50);
 	}
 	for (unsigned i = 0; i < herd->node_count; i++)
-		open_volume(&herd->nodes[i]);
+		if (herd->nodes[i].is_up)
+			open_volume(&herd->nodes[i]);
 	herd_until(herd, 5000, all_open, "open");
 	herd_until(herd, 10000, herd_is_healthy, "healthy");
 	return herd;

@@ -32,6 +32,7 @@ struct herd_node {
 	struct sim_host *host;
 	uint64_t incarnation;
 	bool is_up;
+	bool says_unclean; /* at its next starts */
 	/* of this start; NULL when it is down */
 	struct loop *loop;
 	struct net *net;
@@ -71,6 +72,7 @@ struct herd_options {
 	uint32_t copies, min_insync, pg_count;
 	uint64_t volume_bytes;
 	uint64_t store_bytes;
+	unsigned late; /* of the nodes, those that the test starts itself */
 };
 
 struct herd {

@@ -191,6 +191,119 @@ static void test_a_write_completes_only_when_the_silent_member_is_out(void **sta
 	herd_free(herd);
 }
 
+static bool one_left(struct herd *herd)
+{
+	struct cluster_summary summary;
+
+	cluster_summary(herd_map(herd), &summary);
+	return summary.nodes_up == 1;
+}
+
+/*
+ * Two of three are lost, one after the other; the first returns. The floor of two keeps the second one
+ * listed, whatever had been led by whom: the PGs wait until the first is filled, then go on without
+ * the second (S1).
+ */
+static void test_below_the_floor_a_returning_store_is_filled_and_ends_the_wait(void **state)
+{
+	for (unsigned seed = 70; seed < 74; seed++) {
+		struct herd *herd = make(seed, 3, 4);
+		unsigned a = seed % 3, b = (a + 1) % 3, c = (a + 2) % 3;
+
+		for (uint64_t at = 0; at < 32 * MIB; at += MIB)
+			assert_int_equal(herd_write(herd, c, at, 16 * KIB), 0);
+		herd_kill(herd, a, SIM_DEATH_CERTAIN);
+		herd_until(herd, 5000, two_left, "two nodes serve");
+		for (uint64_t at = 0; at < 32 * MIB; at += 2 * MIB)
+			assert_int_equal(herd_write(herd, c, at, 8 * KIB), 0);
+		for (uint64_t at = 0; at < 8; at++) /* some of them in flight */
+			herd_write_begin(herd, c, at * 4 * MIB + 64 * KIB, 16 * KIB);
+		herd_run(herd, seed % 2);
+		herd_kill(herd, b, SIM_DEATH_CERTAIN);
+		herd_until(herd, 5000, one_left, "one node left");
+		herd_write_begin(herd, c, 512 * KIB, 4096);
+		herd_run(herd, 2000);
+		herd_start(herd, a);
+		herd_until(herd, 30000, two_left, "two nodes serve again");
+		assert_int_equal(herd_write(herd, c, 640 * KIB, 4096), 0);
+		herd_load_stop(herd);
+		heal(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+/* A seat that may have lost something is marked, filled by lists, and then in sync again (R3). */
+static void test_an_unclean_store_keeps_its_seat_and_is_filled(void **state)
+{
+	for (unsigned seed = 80; seed < 84; seed++) {
+		struct herd *herd = make(seed, 3, 4);
+		unsigned node = seed % 3;
+
+		herd_load_start(herd, 12);
+		herd_run(herd, 300);
+		herd->nodes[node].says_unclean = true;
+		herd_kill(herd, node, SIM_DEATH_SILENT);
+		herd_start(herd, node);
+		herd_run(herd, 1000);
+		heal(herd);
+		herd_load_stop(herd);
+		assert_true(HERD_COUNTER(herd, expands) > 0);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+static bool nothing_is_left_over(struct herd *herd)
+{
+	struct cluster_map *map = herd_map(herd);
+
+	if (!herd_is_healthy(herd))
+		return false;
+	for (uint32_t pg = 0; pg < herd->options.pg_count; pg++)
+		for (unsigned i = 0; i < herd->node_count; i++) {
+			struct store_pg_info info;
+			store_pg_info(herd->nodes[i].store, pg, &info);
+			if (info.objects > 0 &&
+			    !cluster_pg_seat(cluster_pg(map, pg), herd->nodes[i].store_id))
+				return false;
+		}
+	return true;
+}
+
+static bool newcomer_has_seats(struct herd *herd)
+{
+	struct cluster_map *map = herd_map(herd);
+	const struct herd_node *newcomer = &herd->nodes[herd->node_count - 1];
+	unsigned seats = 0;
+
+	for (uint32_t pg = 0; pg < herd->options.pg_count; pg++)
+		seats += cluster_pg_seat(cluster_pg(map, pg), newcomer->store_id) != NULL;
+	return seats >= herd->options.pg_count / 2;
+}
+
+static void test_a_new_node_gets_its_share_and_the_others_drop_theirs(void **state)
+{
+	const struct herd_options options = {.seed = 90,
+					     .nodes = 4,
+					     .late = 1,
+					     .copies = 3,
+					     .pg_count = 8,
+					     .volume_bytes = 64 * MIB};
+	struct herd *herd = herd_new(&options);
+
+	for (uint64_t at = 0; at < 64 * MIB; at += MIB)
+		assert_int_equal(herd_write(herd, 0, at, 8 * KIB), 0);
+	herd_load_start(herd, 8);
+	herd_start(herd, 3);
+	herd_until(herd, 60000, newcomer_has_seats, "a share for the new node");
+	herd_until(herd, 60000, nothing_is_left_over, "dropped where it moved away from");
+	herd_reopen(herd);
+	herd_load_stop(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
 /* ---- damage ---- */
 
 /* Spoil a byte of every block on the node's disk that holds this write's content of @sector. */
@@ -310,6 +423,10 @@ int main(void)
 		cmocka_unit_test(test_a_join_that_is_cut_off_goes_on_where_it_was),
 		cmocka_unit_test(test_all_nodes_are_killed_at_once_and_nothing_is_lost),
 		cmocka_unit_test(test_a_write_completes_only_when_the_silent_member_is_out),
+		cmocka_unit_test(
+			test_below_the_floor_a_returning_store_is_filled_and_ends_the_wait),
+		cmocka_unit_test(test_an_unclean_store_keeps_its_seat_and_is_filled),
+		cmocka_unit_test(test_a_new_node_gets_its_share_and_the_others_drop_theirs),
 		cmocka_unit_test(test_a_damaged_block_is_answered_from_another_copy_and_healed),
 		cmocka_unit_test(
 			test_objects_of_a_deleted_volume_go_everywhere_even_on_a_store_that_was_away),
