@@ -161,6 +161,7 @@ void shard_on_fail_mail(struct loop *loop, struct loop_mail *mail)
 	struct shard *shard = container_of_type(mail, struct shard, fail_mail);
 
 	shard_fail(shard, -E_STORE_FAILED, "another shard of the store");
+	store_put(shard->store);
 }
 
 void shard_fail(struct shard *shard, int error, const char *what)
@@ -190,8 +191,10 @@ void shard_fail(struct shard *shard, int error, const char *what)
 	if (!is_first)
 		return;
 	for (uint32_t i = 0; i < store->shard_count; i++)
-		if (&store->shards[i] != shard)
+		if (&store->shards[i] != shard) {
+			store_get(store);
 			loop_post(store->shards[i].loop, &store->shards[i].fail_mail);
+		}
 	if (store->callbacks.failed)
 		store->callbacks.failed(store->callbacks.context, store, error);
 }

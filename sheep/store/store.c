@@ -148,6 +148,17 @@ static void store_free(struct store *store, bool has_loop)
 	free(store);
 }
 
+void store_get(struct store *store)
+{
+	__atomic_add_fetch(&store->users, 1, __ATOMIC_RELAXED);
+}
+
+void store_put(struct store *store)
+{
+	if (__atomic_sub_fetch(&store->users, 1, __ATOMIC_ACQ_REL) == 0)
+		store_free(store, true);
+}
+
 static int check_options(struct store *store, const struct store_options *options,
 			 unsigned loop_count, struct error *err)
 {
@@ -290,6 +301,7 @@ int store_open(struct loop *const *loops, unsigned loop_count, const char *path,
 	if (!store)
 		return error_set(err, -ENOMEM, "store '%s'", path);
 	store->loop = loops[0];
+	store->users = 1;
 	if (callbacks)
 		store->callbacks = *callbacks;
 	if (text_copy(store->path, sizeof(store->path), path) < 0) {
@@ -321,9 +333,7 @@ fail:
 
 void store_close(struct store *store)
 {
-	bool is_stopped = !store_is_failed(store);
-	/* A failed shard has posted mail to the others, which may not have come. */
-	bool is_busy = store_is_failed(store) && store->shard_count > 1;
+	bool is_stopped = !store_is_failed(store), is_busy = false;
 
 	for (uint32_t i = 0; i < store->shard_count; i++) {
 		is_stopped &= store->shards[i].state == SHARD_STOPPED;
@@ -335,14 +345,15 @@ void store_close(struct store *store)
 		if (super_write(store, &err) < 0)
 			log_warning("%s: the next start will find it unclean", err.text);
 	}
-	/* What is in flight, or hangs, still uses the memory: it is leaked. */
+	/* Shards that the mail has not reached are done with it here as well. */
+	for (uint32_t i = 0; (is_busy || store_is_failed(store)) && i < store->shard_count; i++)
+		shard_fail(&store->shards[i], -E_SHUTDOWN, "closed");
 	if (is_busy) {
+		/* What is in flight, or hangs, still uses the memory: it is leaked. */
 		log_warning("store '%s': closed with operations in flight", store->path);
-		for (uint32_t i = 0; i < store->shard_count; i++)
-			shard_fail(&store->shards[i], -E_SHUTDOWN, "closed");
 		return;
 	}
-	store_free(store, true);
+	store_put(store);
 }
 
 void store_forget(struct store *store)

@@ -120,7 +120,9 @@ bool store_is_failed(const struct store *store);
 /*
  * Stop a shard: completes @op when nothing of it is in flight, its log is synced and a checkpoint
  * is written; no call on it may follow. When all shards have stopped, store_close() marks the store clean
- * (unless it has failed) and frees it. A store_close() without that is a crash: for tests.
+ * (unless it has failed) and frees it; a failed one may go with the last message that its shards have
+ * sent each other. None of its loops turns meanwhile, but for the caller's own. A store_close() of a
+ * store that has neither stopped nor failed is a crash: for tests.
  */
 void store_stop_shard(struct store *store, unsigned shard, struct loop_op *op);
 void store_close(struct store *store);

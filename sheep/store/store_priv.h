@@ -300,6 +300,7 @@ struct store {
 	bool is_clean;	   /* as the superblock on disk says */
 	bool is_failed;	   /* atomic */
 	bool was_reported; /* atomic: failed() was called */
+	uint32_t users;	   /* atomic: who has opened it, and mail on its way to shards */
 	struct shard *shards;
 };
 
@@ -345,6 +346,9 @@ void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *ke
 /* Something that a stop may wait for has ended. */
 void shard_check_stop(struct shard *shard);
 /* store.c */
+void store_get(struct store *store);
+/* The last one frees it. */
+void store_put(struct store *store);
 void shard_publish(struct shard *shard); /* figures, for other threads */
 void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const char *kind,
 		     uint32_t shard, uint32_t number);

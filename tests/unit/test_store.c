@@ -921,6 +921,42 @@ static void test_shards_are_logs_of_their_own_and_keep_their_number(void **state
 	assert_int_equal(rig->failed, 1);
 }
 
+/* The mail that tells the other shard is on its way when the store is closed: the memory goes with it. */
+static void test_failed_store_is_closed_before_its_shards_know(void **state)
+{
+	struct rig *rig = *state;
+	const struct store_callbacks callbacks = {.failed = NULL};
+	struct loop *loops[2];
+	struct error err = {0};
+
+	rig_stop(rig);
+	rig_done(rig);
+	rig_init(rig, 3,
+		 &(struct store_options){
+			 .size_bytes = 40 * MIB, .segment_bytes = 1 * MIB, .shards = 2});
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(sim_loop_new(rig->world, rig->host,
+					      &(struct loop_options){.name = "shard"}, &loops[i]),
+				 0);
+	rig->loop = loops[0];
+	assert_int_equal(
+		store_open(loops, 2, RIG_PATH, &rig->options, &callbacks, &rig->store, &err), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_WRITE, 1,
+					SIM_FAULT_EIO),
+			 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 1, BLOCK_ZERO, 0, 0), -E_STORE_FAILED);
+	store_close(rig->store);
+	rig->store = NULL;
+	assert_int_equal(
+		store_open(loops, 2, RIG_PATH, &rig->options, &callbacks, &rig->store, &err),
+		-EBUSY);
+	rig_settle(rig, 1 * NS_PER_S);
+	/* Now nothing of it is left, not even its lock. */
+	assert_int_equal(
+		store_open(loops, 2, RIG_PATH, &rig->options, &callbacks, &rig->store, &err), 0);
+}
+
 /* More PGs than one block of a descriptor takes, at every fill of a segment. */
 static void test_commit_points_of_many_pgs_stay_within_the_segment(void **state)
 {
@@ -999,6 +1035,7 @@ int main(void)
 		TEST(test_batches_behind_the_end_of_an_earlier_life_never_come_back),
 		TEST(test_checkpoint_that_was_never_synced_may_vanish_again),
 		TEST(test_shards_are_logs_of_their_own_and_keep_their_number),
+		TEST(test_failed_store_is_closed_before_its_shards_know),
 		TEST(test_commit_points_of_many_pgs_stay_within_the_segment),
 		TEST(test_full_file_system_is_a_smaller_store),
 	};
