@@ -647,6 +647,59 @@ static void test_failed_sync_acknowledges_nothing(void **state)
 	assert_int_equal(rig->failed, 1);
 }
 
+static void on_late_sync(struct loop_op *op, int result)
+{
+	assert_int_equal(result, -E_STORE_FAILED);
+}
+
+static bool is_first_done(void *context)
+{
+	return ((struct rig_append *)context)[0].is_done;
+}
+
+/* Somebody waits for a sync of what is not written yet: those whose data is there do not wait for him. */
+static void test_sync_of_what_is_written_does_not_wait_for_what_is_not(void **state)
+{
+	struct rig *rig = *state;
+	struct loop_op op = {.done = on_late_sync};
+	/* The second one is on its way when the first has been written. */
+	const struct sim_latency latency = {.write_min_ns = 100 * NS_PER_US,
+					    .write_max_ns = 100 * NS_PER_US,
+					    .sync_min_ns = 100 * NS_PER_US,
+					    .sync_max_ns = 100 * NS_PER_US};
+	struct rig_append a[2];
+	uint32_t tag = 5;
+	uint64_t start;
+
+	memset(a, 0, sizeof(a));
+	for (unsigned i = 0; i < 2; i++)
+		a[i] = (struct rig_append){.append = {.key = {1, i},
+						      .family = rig_family(1),
+						      .version = {1, i + 1},
+						      .flags = i == 0 ? STORE_SYNC : 0,
+						      .run_count = 1},
+					   .runs = {{0, 1, BLOCK_DATA}}};
+	rig_settle(rig, 1 * NS_PER_S);
+	sim_host_set_latency(rig->host, &latency);
+	assert_int_equal(sim_file_fault(rig->host, RIG_PATH "/segment.00.00000", LOOP_OP_WRITE, 2,
+					SIM_FAULT_HANG),
+			 0);
+	start = sim_now(rig->world);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(rig_append(rig, &a[i], &tag), 0);
+		rig_settle(rig, 50 * NS_PER_US);
+	}
+	store_sync(rig->store, 0, &op);
+	rig_until(rig, is_first_done, a);
+	assert_int_equal(a[0].result, 0);
+	assert_true(sim_now(rig->world) - start < 1 * NS_PER_S);
+	assert_false(a[1].is_done);
+	assert_int_equal(rig_append_wait(rig, &a[1]), -E_STORE_FAILED);
+	rig_append_free(&a[0]);
+	assert_int_equal(sim_file_unhang(rig->host, RIG_PATH "/segment.00.00000"), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+}
+
 static void test_hung_write_stops_the_store_after_its_deadline(void **state)
 {
 	struct rig *rig = *state;
@@ -1027,6 +1080,7 @@ int main(void)
 		TEST(test_foreign_directory_is_refused_and_left_alone),
 		TEST(test_first_write_error_stops_the_store),
 		TEST(test_failed_sync_acknowledges_nothing),
+		TEST(test_sync_of_what_is_written_does_not_wait_for_what_is_not),
 		TEST(test_hung_write_stops_the_store_after_its_deadline),
 		TEST(test_hung_read_stops_the_store_after_its_deadline),
 		TEST(test_unreadable_block_is_reported_and_marked),
