@@ -1,4 +1,8 @@
-/* What entries in flight will make of their objects: a chained hash of recycled nodes. */
+/*
+ * What entries in flight will make of their objects: a chained hash of recycled nodes. A second hash, by
+ * PG alone, is for walks over the objects of one: a step looks at what is in flight there, not at
+ * everything.
+ */
 #include <stdlib.h>
 
 #include "lib/base/hash.h"
@@ -15,6 +19,11 @@ struct flight_slab {
 static uint32_t bucket_of(const struct overlay *overlay, uint32_t pg, const struct object_key *key)
 {
 	return (uint32_t)hash_u64_pair(key->layer, (uint64_t)pg << 32 | key->index) & overlay->mask;
+}
+
+static uint32_t list_of(uint32_t pg)
+{
+	return (uint32_t)hash_u64(pg) % OVERLAY_PGS;
 }
 
 static bool is_same(const struct flight *f, uint32_t pg, const struct object_key *key)
@@ -90,6 +99,7 @@ struct flight *overlay_take(struct overlay *overlay, uint32_t pg, const struct o
 
 	*f = (struct flight){.next = overlay->buckets[b], .key = *key, .pg = pg, .count = 1};
 	overlay->buckets[b] = f;
+	cds_list_add_tail(&f->pg_link, &overlay->by_pg[list_of(pg)]);
 	overlay->count++;
 	return f;
 }
@@ -107,6 +117,7 @@ void overlay_release(struct overlay *overlay, uint32_t pg, const struct object_k
 	if (--f->count > 0)
 		return;
 	*at = f->next;
+	cds_list_del(&f->pg_link);
 	f->next = overlay->spare;
 	overlay->spare = f;
 	overlay->count--;
@@ -115,24 +126,22 @@ void overlay_release(struct overlay *overlay, uint32_t pg, const struct object_k
 const struct flight *overlay_next(const struct overlay *overlay, uint32_t pg,
 				  const struct object_key *after)
 {
-	const struct flight *best = NULL;
+	const struct flight *best = NULL, *f;
 
-	if (overlay->count == 0)
-		return NULL;
-	for (uint32_t i = 0; i <= overlay->mask; i++)
-		for (const struct flight *f = overlay->buckets[i]; f; f = f->next) {
-			if (f->pg != pg || !f->exists ||
-			    (after && object_key_compare(&f->key, after) <= 0))
-				continue;
-			if (!best || object_key_compare(&f->key, &best->key) < 0)
-				best = f;
-		}
+	cds_list_for_each_entry(f, &overlay->by_pg[list_of(pg)], pg_link) {
+		if (f->pg != pg || !f->exists || (after && object_key_compare(&f->key, after) <= 0))
+			continue;
+		if (!best || object_key_compare(&f->key, &best->key) < 0)
+			best = f;
+	}
 	return best;
 }
 
 int overlay_init(struct overlay *overlay)
 {
 	*overlay = (struct overlay){.mask = BUCKETS_INIT - 1};
+	for (uint32_t i = 0; i < OVERLAY_PGS; i++)
+		CDS_INIT_LIST_HEAD(&overlay->by_pg[i]);
 	overlay->buckets = calloc(BUCKETS_INIT, sizeof(*overlay->buckets));
 	return overlay->buckets ? 0 : -ENOMEM;
 }

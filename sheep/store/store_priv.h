@@ -129,6 +129,7 @@ struct sync_waiter {
 
 struct flight {
 	struct flight *next;
+	struct cds_list_head pg_link; /* overlay->by_pg */
 	struct object_key key;
 	uint64_t family;
 	struct version version; /* as of the newest entry */
@@ -139,8 +140,12 @@ struct flight {
 	bool is_marked; /* a mark of damage is in flight */
 };
 
+#define OVERLAY_PGS 256u
+
 struct overlay {
 	struct flight **buckets;
+	struct cds_list_head
+		by_pg[OVERLAY_PGS]; /* for walks: flights of one PG and of few others */
 	uint32_t mask;
 	uint32_t count;
 	struct flight *spare;
