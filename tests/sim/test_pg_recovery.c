@@ -364,6 +364,116 @@ static void test_a_damaged_block_is_answered_from_another_copy_and_healed(void *
 	herd_free(herd);
 }
 
+struct touch {
+	struct store_read read;
+	uint64_t layer;
+	bool is_done;
+	int result;
+};
+
+static struct touch touch;
+
+static void on_touched(struct store_read *read, int result)
+{
+	touch.is_done = true;
+	touch.result = result;
+}
+
+static bool is_touched(struct herd *herd)
+{
+	return touch.is_done;
+}
+
+/* Found at a member that does not lead: the log hears of the hole, and the primary fills it (S1, D1). */
+static void test_a_damaged_block_of_a_member_is_filled_by_the_primary(void **state)
+{
+	struct herd *herd = make(55, 3, 1);
+	unsigned member = (unsigned)(herd_primary(herd, 0) + 1) % 3;
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+
+	herd->may_diverge = true;
+	/* All eight objects are in the one PG; a write into a hole would make the member leave. */
+	assert_int_equal(herd_write(herd, 0, 0, 64 * KIB), 0); /* tag 1 */
+	herd_run(herd, 200);
+	assert_true(damage(herd, member, 8, 1) > 0);
+	memset(&touch, 0, sizeof(touch));
+	touch.layer = volume->layers[0];
+	touch.read = (struct store_read){.done = on_touched,
+					 .family = volume->family,
+					 .layers = &touch.layer,
+					 .layer_count = 1,
+					 .count = 16};
+	store_read(herd->nodes[member].store, &touch.read);
+	herd_until(herd, 10000, is_touched, "read");
+	assert_int_equal(touch.result, -E_CHECKSUM);
+	uint64_t epoch = cluster_pg(herd_map(herd), 0)->epoch;
+	herd_run(herd, 100);
+	herd_until(herd, 30000, has_no_holes, "whole again");
+	assert_int_equal(cluster_pg(herd_map(herd), 0)->epoch, epoch); /* it never left */
+	assert_true(HERD_COUNTER(herd, objects_pushed) > 0);
+	memset(&touch, 0, sizeof(touch));
+	touch.layer = volume->layers[0];
+	touch.read = (struct store_read){.done = on_touched,
+					 .family = volume->family,
+					 .layers = &touch.layer,
+					 .layer_count = 1,
+					 .count = 16};
+	store_read(herd->nodes[member].store, &touch.read);
+	herd_until(herd, 10000, is_touched, "read again");
+	assert_int_equal(touch.result, 0);
+	buffer_put(touch.read.data.buffer);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* ---- a disk that fails ---- */
+
+static bool others_serve(struct herd *herd)
+{
+	struct cluster_map *map = herd_map(herd);
+
+	for (uint32_t pg = 0; pg < herd->options.pg_count; pg++) {
+		const struct cluster_pg *row = cluster_pg(map, pg);
+		if (!row->primary || row->isr_count != 2)
+			return false;
+	}
+	return true;
+}
+
+/* The store stops, its node lives: others lead at once, clients of every gateway see nothing of it. */
+static void test_a_store_that_fails_leaves_and_clients_go_on(void **state)
+{
+	for (unsigned seed = 100; seed < 103; seed++) {
+		struct herd *herd = make(seed, 3, 4);
+		unsigned node = seed % 3;
+		char path[64];
+		int rc = -ENOENT;
+
+		herd_load_start(herd, 16);
+		herd_run(herd, 200);
+		for (unsigned s = 0; s < 16; s++) {
+			(void)snprintf(path, sizeof(path), "/disk/segment.00.%05u", s);
+			rc = sim_file_fault(herd->nodes[node].host, path, LOOP_OP_WRITE,
+					    1 + seed % 5, SIM_FAULT_EIO);
+			if (s == 0)
+				assert_int_equal(rc, 0);
+		}
+		herd_until(herd, 20000, others_serve, "two copies elsewhere");
+		herd_run(herd, 500);
+		herd_load_stop(herd);
+		/* Every segment that there was has its fault: some starts fail again. */
+		for (unsigned t = 0; t < 20 && !herd_is_healthy(herd); t++) {
+			herd_kill(herd, node, SIM_DEATH_CERTAIN);
+			herd_start(herd, node);
+			for (unsigned ms = 0; ms < 2000 && !herd_is_healthy(herd); ms += 100)
+				herd_run(herd, 100);
+		}
+		heal(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
 /* ---- garbage ---- */
 
 static bool is_gone(struct herd *herd)
@@ -428,6 +538,8 @@ int main(void)
 		cmocka_unit_test(test_an_unclean_store_keeps_its_seat_and_is_filled),
 		cmocka_unit_test(test_a_new_node_gets_its_share_and_the_others_drop_theirs),
 		cmocka_unit_test(test_a_damaged_block_is_answered_from_another_copy_and_healed),
+		cmocka_unit_test(test_a_damaged_block_of_a_member_is_filled_by_the_primary),
+		cmocka_unit_test(test_a_store_that_fails_leaves_and_clients_go_on),
 		cmocka_unit_test(
 			test_objects_of_a_deleted_volume_go_everywhere_even_on_a_store_that_was_away),
 	};
