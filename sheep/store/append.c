@@ -72,35 +72,37 @@ static int check_shape(const struct store_append *a, uint32_t *out_blocks)
 	return bytes == (uint64_t)blocks * BLOCK_SIZE ? 0 : -EINVAL;
 }
 
-/* What an entry may take at most, in credits: its blocks, and records of pages it touches. */
-static uint32_t charge_of(uint32_t blocks, uint32_t pages)
-{
-	return blocks * BLOCK_SIZE + (blocks ? pages * PAGE_CHARGE : 0);
-}
-
 static uint32_t pages_of(uint32_t block, uint32_t count)
 {
 	return (block + count - 1) / DISK_PAGE_BLOCKS - block / DISK_PAGE_BLOCKS + 1;
 }
 
-uint32_t append_charge(const struct batch_entry *e)
+/* Pages that a run of zeroes makes: where there is one already it takes nothing. */
+static uint32_t new_pages_of(const struct object *object, const struct store_run *run)
 {
-	uint32_t pages = 0;
+	uint32_t first = run->block / DISK_PAGE_BLOCKS, pages = pages_of(run->block, run->count);
+	uint32_t count = pages;
 
-	for (uint32_t i = 0; i < e->run_count; i++)
-		if (e->runs[i].state == BLOCK_DATA)
-			pages += pages_of(from_le16(e->runs[i].block), from_le16(e->runs[i].count));
-	return charge_of(e->data_blocks, min_of(pages, DISK_PAGES));
+	for (uint32_t i = 0; object && object->slots && i < pages; i++)
+		count -= object->slots[first + i] != 0;
+	return count;
 }
 
-static uint32_t charge_for(const struct store_append *a, uint32_t blocks)
+/* What an entry may take at most, in credits: its blocks, and records of pages it touches or makes. */
+static uint32_t charge_for(struct shard *shard, const struct store_append *a, uint32_t blocks)
 {
+	const struct flight *f = overlay_find(&shard->overlay, a->pg, &a->key);
+	struct pg *pg = shard_pg(shard, a->pg);
+	const struct object *object =
+		pg && (!f || f->exists) ? table_find(&pg->table, &a->key, NULL) : NULL;
 	uint32_t pages = 0;
 
 	for (uint32_t i = 0; i < a->run_count; i++)
 		if (a->runs[i].state == BLOCK_DATA)
 			pages += pages_of(a->runs[i].block, a->runs[i].count);
-	return charge_of(blocks, min_of(pages, DISK_PAGES));
+		else if (a->runs[i].state == BLOCK_ZERO)
+			pages += new_pages_of(object, &a->runs[i]);
+	return blocks * BLOCK_SIZE + min_of(pages, DISK_PAGES) * PAGE_CHARGE;
 }
 
 static int check_object(const struct newest *now, const struct store_append *a)
@@ -267,7 +269,7 @@ static int check(struct shard *shard, const struct store_append *a, const struct
 	rc = check_object(now, a);
 	if (rc < 0)
 		return rc;
-	*out_charge = charge_for(a, *out_blocks);
+	*out_charge = charge_for(shard, a, *out_blocks);
 	return check_space(shard, a, *out_charge);
 }
 
@@ -320,6 +322,7 @@ int store_append(struct store *store, struct store_append *a)
 	fly(f, a, &now);
 	fill_crcs(a, batch_put_change(&batch->writer, a, batch->payload_blocks, blocks));
 	batch->payload_blocks += blocks;
+	batch->charge += charge;
 	shard->pending_bytes += charge;
 	shard->counters.bytes_data += (uint64_t)blocks * BLOCK_SIZE;
 	a->batch = batch;

@@ -97,6 +97,7 @@ struct batch *batch_get(struct shard *shard, bool is_internal)
 	batch->iov_count = 1;
 	batch->apply_offset = 0;
 	batch->sets = 0;
+	batch->charge = 0;
 	batch->applied = NULL;
 	batch->context = NULL;
 	return batch;
@@ -446,10 +447,8 @@ static int apply_batch(struct batch *batch)
 		if (rc < 0)
 			return rc;
 		batch->apply_offset = offset;
-		if (entry.kind == DISK_CHANGE) {
-			shard->pending_bytes -= append_charge(&entry);
+		if (entry.kind == DISK_CHANGE)
 			overlay_release(&shard->overlay, entry.pg, &entry.key);
-		}
 	}
 }
 
@@ -464,6 +463,7 @@ static void batch_finish(struct batch *batch)
 	if (batch->ticket)
 		shard->applied_ticket = batch->ticket;
 	shard->sets_in_flight -= batch->sets;
+	shard->pending_bytes -= batch->charge;
 	append_applied(batch);
 	if (batch->applied)
 		batch->applied(batch, batch->context);

@@ -195,7 +195,8 @@ struct store_append {
 /*
  * Append. Returns 0 when it is queued (then `done` will run), or at once: -E_VERSION (the object has
  * another version, counting entries in flight), -E_MISSING (it is missing and nothing in flags says
- * that does not matter), -ENOSPC (no credit: never for entries without data, which free space; for
+ * that does not matter), -ENOSPC (no credit: never for what only frees space, which are absent runs,
+ * deletions, and zeroes where something has been written before; for
  * UNSEQUENCED and GRANTED ones only when a quarter of the reserve is used up as well), -E_STORE_FAILED,
  * -E_SHUTDOWN (the shard stops), -E2BIG (more data than store_entry_blocks_max(), or too many slices), -ENOMEM, -EINVAL
  * (also for another family than the object has, and for a number outside of its session's window).

@@ -114,6 +114,7 @@ struct batch {
 	uint32_t held_count, held_max;
 	uint32_t apply_offset; /* entries before are applied */
 	uint32_t sets;	       /* replacements of requests in it */
+	uint64_t charge;       /* of its entries, in credits */
 	struct waiter waiter;  /* for pages while it is applied */
 	void (*applied)(struct batch *batch, void *context);
 	void *context;
@@ -405,7 +406,6 @@ int log_new(struct shard *shard);
 void log_free(struct shard *shard);
 
 /* append.c */
-uint32_t append_charge(const struct batch_entry *entry);
 /* The batch is in the index: tell its callers, or keep those that wait for a sync. */
 void append_applied(struct batch *batch);
 void append_synced(struct shard *shard);

@@ -413,6 +413,43 @@ static void test_full_store_refuses_writes_until_something_is_trimmed(void **sta
 	free(f);
 }
 
+/* Zeroes over nothing take index pages: they end as data does. Absence takes nothing. */
+static void test_zeroes_over_nothing_are_paid_for(void **state)
+{
+	const struct store_options options = {.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB};
+	struct rig *rig = calloc(1, sizeof(*rig));
+	uint64_t credit;
+	uint32_t n = 0, tag;
+	int rc;
+
+	rig_init(rig, 5, &options);
+	rig_open_ok(rig);
+	credit = store_credit(rig->store, 0);
+	while ((rc = rig_put(rig, 0, 1, n, n + 1, 0, OBJECT_BLOCKS, BLOCK_ZERO, 0, 0)) == 0)
+		if (++n == 100000)
+			fail_msg("zeroes without end");
+	assert_int_equal(rc, -ENOSPC);
+	/* Sixteen pages each, of at least 48 bytes and at most a page's charge. */
+	assert_true((uint64_t)n * 16 * 832 >= credit / 2);
+	assert_true((uint64_t)n * 16 * 48 <= credit);
+	/* And one page each, until not even that fits. */
+	for (uint32_t i = 0; (rc = rig_put(rig, 0, 3, i, n + 1, 0, 1, BLOCK_ZERO, 0, 0)) == 0; i++)
+		assert_true(i < 1000);
+	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(rig_put(rig, 0, 2, 0, n + 1, 0, OBJECT_BLOCKS, BLOCK_ABSENT, 0, 0), 0);
+	/* Where there is a page zeroes go on, and an object that goes makes room. */
+	assert_int_equal(rig_put(rig, 0, 1, 0, n + 2, 5, 100, BLOCK_ZERO, 0, 0), 0);
+	for (uint32_t i = 0; i < 10; i++)
+		assert_int_equal(
+			rig_put(rig, 0, 1, i, n + 3 + i, 0, 0, BLOCK_ABSENT, 0, STORE_DELETE), 0);
+	rig_settle(rig, 1 * NS_PER_S);
+	assert_int_equal(rig_put(rig, 0, 2, 1, n + 20, 0, 1, BLOCK_ZERO, 0, 0), 0);
+	assert_int_equal(rig_read(rig, 0, 1, n - 1, 1000, 1, &tag), 0);
+	assert_int_equal(tag, RIG_TAG_ZERO);
+	rig_done(rig);
+	free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +457,7 @@ int main(void)
 		cmocka_unit_test(test_random_overwrites_at_96_percent_go_on),
 		cmocka_unit_test(test_store_filled_to_its_credit_completes_all_it_took),
 		cmocka_unit_test(test_full_store_refuses_writes_until_something_is_trimmed),
+		cmocka_unit_test(test_zeroes_over_nothing_are_paid_for),
 	};
 	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
 
