@@ -317,8 +317,10 @@ static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 		pg_work_end(work, -E_NOT_FOUND);
 		return true;
 	}
-	if (io->kind == PG_IO_WRITE &&
-	    !pg_lead_has_space(work->lead, (uint64_t)work->count * BLOCK_SIZE)) {
+	/* An object of zeroes that hide what is below them takes little, but not nothing. */
+	if ((io->kind == PG_IO_WRITE || !exists) &&
+	    !pg_lead_has_space(work->lead,
+			       io->kind == PG_IO_WRITE ? (uint64_t)work->count * BLOCK_SIZE : 0)) {
 		work->set->counters.no_space++;
 		pg_work_end(work, -ENOSPC);
 		return true;
