@@ -159,6 +159,21 @@ static int member_apply(struct pg_lead *lead, uint32_t store, bool is_new_epoch)
 	return 0;
 }
 
+/* What a member refused because it knew the new epoch first need not wait any longer (W1). */
+static void resend_now(struct pg_lead *lead)
+{
+	uint64_t now = loop_now(lead->pg->set->loop);
+
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (!member->is_broken)
+			continue;
+		member->retries = 0;
+		member->retry_ns = 0;
+		pg_member_resend(member, now);
+	}
+}
+
 int pg_lead_members(struct pg_lead *lead)
 {
 	const struct cluster_pg *row = &lead->pg->row;
@@ -174,6 +189,8 @@ int pg_lead_members(struct pg_lead *lead)
 	lead->needs_members = rc < 0;
 	if (rc == 0)
 		lead->members_epoch = row->epoch;
+	if (is_new_epoch)
+		resend_now(lead);
 	return rc;
 }
 

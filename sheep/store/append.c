@@ -128,6 +128,8 @@ static int check_space(struct shard *shard, const struct store_append *a, uint32
 
 	if (charge == 0)
 		return 0;
+	if (shard->is_file_system_full)
+		preparer_kick(shard); /* perhaps there is room again: now and then it looks */
 	if (a->flags & (STORE_UNSEQUENCED | STORE_GRANTED)) {
 		uint64_t extra = (uint64_t)shard->reserve / 4 * shard->store->segment_bytes;
 		uint64_t used = shard->live_bytes + shard->pending_bytes + charge;

@@ -587,8 +587,7 @@ uint64_t log_credit(const struct shard *shard)
 			(uint64_t)shard->cache.unplaced * PAGE_CHARGE;
 
 	if (shard->is_file_system_full) {
-		uint64_t lost =
-			(uint64_t)shard->state_counts[SEGMENT_RAW] * shard->store->segment_bytes;
+		uint64_t lost = (uint64_t)segment_unfilled(shard) * shard->store->segment_bytes;
 		usable = usable > lost ? usable - lost : 0;
 	}
 	return usable > used ? usable - used : 0;

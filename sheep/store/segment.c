@@ -77,11 +77,16 @@ void segment_live_drop(struct shard *shard, uint32_t place, uint32_t bytes)
 	shard->live_bytes -= bytes;
 }
 
+uint32_t segment_unfilled(const struct shard *shard)
+{
+	return shard->state_counts[SEGMENT_RAW] + shard->state_counts[SEGMENT_PREPARING];
+}
+
 uint32_t segment_available(const struct shard *shard)
 {
-	uint32_t raw = shard->is_file_system_full ? 0 : shard->state_counts[SEGMENT_RAW];
+	uint32_t unfilled = shard->is_file_system_full ? 0 : segment_unfilled(shard);
 
-	return shard->state_counts[SEGMENT_FREE] + shard->state_counts[SEGMENT_PREPARING] + raw;
+	return shard->state_counts[SEGMENT_FREE] + unfilled;
 }
 
 int segment_pick_free(const struct shard *shard, uint32_t *out)
@@ -184,7 +189,10 @@ int segment_open_all(struct shard *shard, struct error *err)
 
 /* ---- zeroes ---- */
 
-/* Fills raw segments, one at a time: WRITING until the end, then SYNCING, then the next one. */
+/*
+ * Fills raw segments, one at a time: WRITING until the end, then SYNCING, then the next one. When the
+ * file system is full it stops where it is; a later append lets it try again, from there.
+ */
 struct preparer {
 	struct shard *shard;
 	struct io io;
@@ -193,9 +201,12 @@ struct preparer {
 	enum { PREPARER_IDLE, PREPARER_WRITING, PREPARER_SYNCING } state;
 	uint32_t segment;
 	uint64_t offset;
+	bool is_halfway;   /* `segment` is filled up to `offset` */
+	uint64_t retry_ns; /* the file system was full: not before */
 };
 
 #define ZEROES_SIZE (1u << 20)
+#define RETRY_NS    NS_PER_S
 
 int segment_prepare_now(struct shard *shard, uint32_t number, struct error *err)
 {
@@ -225,6 +236,13 @@ static void write_next(struct preparer *preparer)
 		 preparer->offset);
 }
 
+/* So many are kept ready. */
+static bool wants_more(const struct shard *shard)
+{
+	return shard->state_counts[SEGMENT_FREE] < shard->reserve + 4 &&
+	       shard->state_counts[SEGMENT_RAW] > 0;
+}
+
 static void on_prepared(struct preparer *preparer)
 {
 	struct shard *shard = preparer->shard;
@@ -232,6 +250,13 @@ static void on_prepared(struct preparer *preparer)
 	shard->segments[preparer->segment].is_prepared = true;
 	segment_enter(shard, preparer->segment, SEGMENT_FREE);
 	preparer->state = PREPARER_IDLE;
+	preparer->retry_ns = 0;
+	/* What is left counts again once there is as much ahead as ever. */
+	if (shard->is_file_system_full && !wants_more(shard)) {
+		shard->is_file_system_full = false;
+		log_info("store '%s': shard %u: the file system has room again", shard->store->path,
+			 shard->number);
+	}
 	preparer_kick(shard);
 	log_kick(shard);
 	shard_check_stop(shard);
@@ -242,13 +267,18 @@ static void on_full(struct preparer *preparer)
 {
 	struct shard *shard = preparer->shard;
 
-	log_warning(
-		"store '%s': shard %u: the file system is full: going on with %u of %u segments",
-		shard->store->path, shard->number,
-		shard->segment_count - shard->state_counts[SEGMENT_RAW] - 1, shard->segment_count);
+	if (!shard->is_file_system_full)
+		log_warning(
+			"store '%s': shard %u: the file system is full: going on with %u of %u segments",
+			shard->store->path, shard->number,
+			shard->segment_count - shard->state_counts[SEGMENT_RAW] - 1,
+			shard->segment_count);
 	shard->is_file_system_full = true;
 	segment_enter(shard, preparer->segment, SEGMENT_RAW);
+	/* A sync that found no room does not say where it is missing: again from the start. */
+	preparer->is_halfway = preparer->state == PREPARER_WRITING && preparer->offset > 0;
 	preparer->state = PREPARER_IDLE;
+	preparer->retry_ns = loop_now(shard->loop) + RETRY_NS;
 	log_kick(shard);
 	shard_check_stop(shard);
 }
@@ -311,22 +341,33 @@ bool preparer_is_idle(const struct shard *shard)
 	return shard->preparer->state == PREPARER_IDLE;
 }
 
+/* A segment that is partly filled comes first. */
+static uint32_t pick_raw(const struct shard *shard)
+{
+	uint32_t i = 0;
+
+	if (shard->preparer->is_halfway)
+		return shard->preparer->segment;
+	while (shard->segments[i].state != SEGMENT_RAW)
+		i++;
+	return i;
+}
+
 void preparer_kick(struct shard *shard)
 {
 	struct preparer *preparer = shard->preparer;
-	uint32_t wanted = shard->reserve + 4;
 
-	if (preparer->state != PREPARER_IDLE || !shard_makes_space(shard) ||
-	    shard->is_file_system_full || shard->state_counts[SEGMENT_FREE] >= wanted ||
-	    shard->state_counts[SEGMENT_RAW] == 0)
+	if (preparer->state != PREPARER_IDLE || !shard_makes_space(shard))
 		return;
-	for (uint32_t i = 0; i < shard->segment_count; i++)
-		if (shard->segments[i].state == SEGMENT_RAW) {
-			segment_enter(shard, i, SEGMENT_PREPARING);
-			preparer->segment = i;
-			preparer->offset = 0;
-			preparer->state = PREPARER_WRITING;
-			write_next(preparer);
-			return;
-		}
+	if (shard->is_file_system_full ? loop_now(shard->loop) < preparer->retry_ns ||
+						 shard->state_counts[SEGMENT_RAW] == 0
+				       : !wants_more(shard))
+		return;
+	preparer->segment = pick_raw(shard);
+	segment_enter(shard, preparer->segment, SEGMENT_PREPARING);
+	if (!preparer->is_halfway)
+		preparer->offset = 0;
+	preparer->is_halfway = false;
+	preparer->state = PREPARER_WRITING;
+	write_next(preparer);
 }

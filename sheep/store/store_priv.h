@@ -384,6 +384,8 @@ int preparer_new(struct shard *shard);
 void preparer_free(struct shard *shard);
 void preparer_kick(struct shard *shard);
 bool preparer_is_idle(const struct shard *shard);
+/* Segments that are not filled with zeroes yet: the file system must have room for them. */
+uint32_t segment_unfilled(const struct shard *shard);
 /* Segments that are or can be made free. */
 uint32_t segment_available(const struct shard *shard);
 

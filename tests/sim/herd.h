@@ -140,6 +140,7 @@ int herd_flush(struct herd *herd, unsigned node);
 /* Begin a write and do not wait; it is checked like the others. */
 void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 void herd_load_free(struct herd *herd);
+void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 /* Everything through every gateway, and all copies of each PG against each other. */
 void herd_check(struct herd *herd);
 

@@ -475,6 +475,12 @@ void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_
 		    length / SECTOR);
 }
 
+void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length)
+{
+	(void)begin(load_of(herd), &herd->nodes[node], GATEWAY_READ, (uint32_t)(offset / SECTOR),
+		    length / SECTOR);
+}
+
 /* ---- the end ---- */
 
 struct compare {

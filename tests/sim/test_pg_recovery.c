@@ -170,6 +170,7 @@ static void test_a_write_completes_only_when_the_silent_member_is_out(void **sta
 	assert_int_equal(herd_write(herd, gateway, 0, 4096), 0);
 	uint32_t before = cluster_pg(herd_map(herd), 0)->isr_count;
 	assert_int_equal(before, 3);
+	sim_log_set_delay(herd->log, 40 * NS_PER_MS, 60 * NS_PER_MS); /* so that it can be seen */
 	sim_partition(herd->nodes[primary].host, herd->nodes[cut].host);
 	uint64_t done = herd_load_done(herd);
 	herd_write_begin(herd, gateway, 8192, 4096);
@@ -185,6 +186,7 @@ static void test_a_write_completes_only_when_the_silent_member_is_out(void **sta
 	}
 	assert_true(herd_load_done(herd) > done);
 	assert_true(HERD_COUNTER(herd, shrinks) > 0);
+	sim_log_set_delay(herd->log, NS_PER_MS, 2 * NS_PER_MS);
 	sim_unpartition(herd->nodes[primary].host, herd->nodes[cut].host);
 	heal(herd);
 	herd_check(herd);

@@ -106,10 +106,38 @@ static void test_nothing_is_lost_when_the_next_primary_dies_while_it_settles(voi
 	}
 }
 
+/* A write that is on its way to the members is read by nobody: it may die with the primary (W4). */
+static void test_what_was_read_is_never_taken_back(void **state)
+{
+	for (unsigned point = 0; point < 12; point++) {
+		struct herd *herd = one_pg(300 + point, 3);
+		unsigned primary = (unsigned)herd_primary(herd, 0);
+		unsigned reader = other_than(primary);
+
+		assert_int_equal(herd_write(herd, reader, 0, 65536), 0);
+		for (unsigned i = 0; i < herd->node_count; i++)
+			if (i != primary && i != reader)
+				sim_link_set_delay(herd->nodes[primary].host, herd->nodes[i].host,
+						   15 * NS_PER_MS, 15 * NS_PER_MS);
+		herd_write_begin(herd, primary, 4096, 8192);
+		run_us(herd, 300 + 100 * point);
+		herd_read_begin(herd, reader, 0, 65536);
+		run_us(herd, 4000);
+		/* Whoever leads next has it, or has not. */
+		sim_link_cut(herd->nodes[primary].host, herd->nodes[reader].host);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		herd_run(herd, 100);
+		sim_link_heal(herd->nodes[primary].host, herd->nodes[reader].host);
+		settle_and_check(herd);
+		herd_free(herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_is_lost_whenever_the_primary_dies),
+		cmocka_unit_test(test_what_was_read_is_never_taken_back),
 		cmocka_unit_test(test_nothing_is_lost_when_the_next_primary_dies_while_it_settles),
 	};
 

@@ -1055,6 +1055,61 @@ static void test_full_file_system_is_a_smaller_store(void **state)
 		assert_int_equal(tag_at(rig, 0, 1, i, 15), 1 + i * 16 + 15);
 }
 
+static uint32_t put_until_full(struct rig *rig, uint32_t from)
+{
+	uint32_t count = 0;
+
+	while (rig_put(rig, 0, 1, from + count, from + count + 1, 0, 16, BLOCK_DATA,
+		       1 + (from + count) * 16, 0) == 0)
+		count++;
+	return count;
+}
+
+/* Whoever frees space on the file system gets the rest of the store, without a restart. */
+static void test_store_grows_when_the_file_system_has_room_again(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t before, full;
+	uint32_t first, second;
+
+	rig_stop(rig);
+	rig_done(rig);
+	/* Full in the middle of a segment. */
+	rig_init(rig, 4, &(struct store_options){.size_bytes = 64 * MIB, .segment_bytes = 4 * MIB});
+	rig_open_ok(rig);
+	before = store_credit(rig->store, 0);
+	sim_host_set_disk_size(rig->host, 46 * MIB);
+	rig_settle(rig, 1 * NS_PER_S);
+	first = put_until_full(rig, 0);
+	/* As long as it is full nothing changes, however often one asks. */
+	for (uint32_t i = 0; i < 5; i++) {
+		full = store_credit(rig->store, 0);
+		rig_settle(rig, 2 * NS_PER_S);
+		second = put_until_full(rig, first);
+		assert_true(second <= 8); /* what was put by for pages comes back */
+		assert_true(store_credit(rig->store, 0) <= full + 8 * KIB * 16);
+		first += second;
+	}
+	/* A little room, then all. */
+	sim_host_set_disk_size(rig->host, 53 * MIB);
+	rig_settle(rig, 2 * NS_PER_S);
+	second = put_until_full(rig, first);
+	rig_settle(rig, 2 * NS_PER_S);
+	second += put_until_full(rig, first + second);
+	assert_true(second >= 2 * MIB / (16 * BLOCK_SIZE));
+	sim_host_set_disk_size(rig->host, 1024 * MIB);
+	for (uint32_t i = 0; i < 3; i++) {
+		rig_settle(rig, 2 * NS_PER_S);
+		second += put_until_full(rig, first + second);
+	}
+	assert_true((uint64_t)(first + second) * 16 * BLOCK_SIZE > before / 10 * 9);
+	assert_false(store_is_failed(rig->store));
+	rig_stop(rig);
+	rig_open_ok(rig);
+	for (uint32_t i = 0; i < first + second; i++)
+		assert_int_equal(tag_at(rig, 0, 1, i, 15), 1 + i * 16 + 15);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1092,6 +1147,7 @@ int main(void)
 		TEST(test_failed_store_is_closed_before_its_shards_know),
 		TEST(test_commit_points_of_many_pgs_stay_within_the_segment),
 		TEST(test_full_file_system_is_a_smaller_store),
+		TEST(test_store_grows_when_the_file_system_has_room_again),
 	};
 #undef TEST
 	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
