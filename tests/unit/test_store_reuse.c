@@ -127,6 +127,40 @@ static void test_no_segment_is_reused_before_its_checkpoint_is_durable(void **st
 		assert_true(rewrite(life));
 }
 
+static void on_read(struct store_read *read, int result)
+{
+	assert_int_equal(result, 0);
+	buffer_put(read->data.buffer);
+	read->count = 0;
+}
+
+/* The last reader that leaves an empty segment does not free it before its time. */
+static void test_reader_that_ends_frees_nothing_too_early(void **state)
+{
+	static const uint64_t layer = 1;
+	struct life *life = *state;
+	struct store_read read = {.done = on_read,
+				  .family = rig_family(1),
+				  .layers = &layer,
+				  .layer_count = 1,
+				  .count = 1};
+
+	assert_true(rewrite(life));
+	assert_int_equal(sim_file_fault(life->rig.host, RIG_PATH "/segment.00.00000", LOOP_OP_READ,
+					1, SIM_FAULT_HANG),
+			 0);
+	store_read(life->rig.store, &read);
+	hang_checkpoint(life, RIG_PATH "/checkpoint.00.00000");
+	(void)rewrite_until_it_stops(life);
+	assert_int_equal(read.count, 1);
+	assert_int_equal(sim_file_unhang(life->rig.host, RIG_PATH "/segment.00.00000"), 0);
+	rig_settle(&life->rig, 1 * NS_PER_S);
+	assert_int_equal(read.count, 0);
+	assert_false(life->a.is_done);
+	rig_power_cut(&life->rig, SIM_DROP_UNSYNCED);
+	come_back(life);
+}
+
 /* What is read after a kill may be in memory only: it frees segments, so it is synced first. */
 static void test_checkpoint_that_is_loaded_is_made_durable(void **state)
 {
@@ -150,6 +184,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_no_segment_is_reused_before_its_checkpoint_is_durable),
+		TEST(test_reader_that_ends_frees_nothing_too_early),
 		TEST(test_checkpoint_that_is_loaded_is_made_durable),
 	};
 #undef TEST
