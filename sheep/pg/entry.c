@@ -315,8 +315,9 @@ enum answer {
 static enum answer answer_of(int result)
 {
 	static const int again[] = {
-		-E_CLOSED, -E_STALE_EPOCH, -E_FUTURE_EPOCH, -E_NOT_PRIMARY, -EAGAIN,  -E_CHECKSUM,
-		-ENOMEM,   -E_NOT_FOUND,   -ETIMEDOUT,	    -E_SHUTDOWN,    -E_STALE, -EBUSY,
+		-E_CLOSED,   -E_STALE_EPOCH, -E_FUTURE_EPOCH, -E_NOT_PRIMARY, -EAGAIN,
+		-E_CHECKSUM, -ENOMEM,	     -ENOSPC,	      -E_NOT_FOUND,   -ETIMEDOUT,
+		-E_SHUTDOWN, -E_STALE,	     -EBUSY,
 	};
 
 	for (size_t i = 0; i < ARRAY_COUNT(again); i++)

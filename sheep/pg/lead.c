@@ -14,7 +14,8 @@
 #include "sheep/pg/pg_priv.h"
 
 /* A tick that comes so late means that we did not run: nobody else is to blame for it. */
-#define STALL_NS (500 * NS_PER_MS)
+#define HANDOVER_LOST 4u /* proposals, after which a hand-over that nobody wants is given up */
+#define STALL_NS      (500 * NS_PER_MS)
 
 struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store)
 {
@@ -97,9 +98,10 @@ static void member_is_isr(struct pg_member *member, const struct cluster_seat *s
 		/* In sync without having been counted by us (J4): it may lack anything. */
 		bool is_known = member->kind == PG_MEMBER_SEALED ||
 				member->lead->pg->state == PG_COLLECTING;
+		/* First what it is: to end a push lets a write go on, and that looks at it. */
+		member->kind = PG_MEMBER_ISR;
 		pg_filler_free(member->filler);
 		member->filler = NULL;
-		member->kind = PG_MEMBER_ISR;
 		member->progress_ns = loop_now(member->lead->pg->set->loop);
 		member->refused = 0;
 		if (!is_known)
@@ -113,10 +115,10 @@ static void member_is_marked(struct pg_member *member)
 {
 	if (member->kind == PG_MEMBER_MARKED)
 		return;
+	member->kind = PG_MEMBER_MARKED; /* first: see above */
+	pg_member_forget(member);
 	pg_filler_free(member->filler);
 	member->filler = NULL;
-	pg_member_forget(member);
-	member->kind = PG_MEMBER_MARKED;
 	member->refused = 0;
 }
 
@@ -128,12 +130,12 @@ static int member_is_joining(struct pg_member *member, const struct cluster_join
 			pg_filler_epoch(member->filler);
 		return 0;
 	}
-	pg_filler_free(member->filler);
-	member->filler = NULL;
-	pg_member_forget(member);
-	member->kind = PG_MEMBER_FILLING;
-	member->refused = 0;
-	return pg_filler_new(member, join->index, join->incarnation);
+	/* An old join has ended, and a new one begins: in between it is nothing to anybody. */
+	member_is_marked(member);
+	int rc = pg_filler_new(member, join->index, join->incarnation);
+	if (rc == 0)
+		member->kind = PG_MEMBER_FILLING;
+	return rc;
 }
 
 static int member_apply(struct pg_lead *lead, uint32_t store, bool is_new_epoch)
@@ -402,11 +404,16 @@ static bool tick_handover(struct pg_lead *lead, uint64_t now)
 		return false;
 	heir = cluster_pg_successor(pg->set->map, &pg->row);
 	if (pg->state == PG_SERVING) {
-		if (heir && lead->settle_left == 0 && lead->heal_count == 0)
+		if (heir && lead->settle_left == 0 && lead->heal_count == 0) {
+			lead->handover_ns = 0;
 			pg_enter(pg, PG_LEAVING, "another store is to lead");
+		}
 		return heir != 0;
 	}
-	if (!heir && !lead->handover_ns) { /* nothing was proposed yet */
+	/* Nothing was proposed, or it seems lost. Should it commit after all, it is a change of primary
+	 * like any other: the next one collects what we have begun meanwhile. */
+	if (!heir &&
+	    (!lead->handover_ns || now >= lead->handover_ns + HANDOVER_LOST * PG_PROPOSE_NS)) {
 		pg_enter(pg, PG_SERVING, "no other store is to lead after all");
 		pg_advance(pg);
 		return false;

@@ -91,7 +91,7 @@ void pg_part_begin(struct pg *pg, uint64_t reign, uint64_t n)
 }
 
 /* A member in sync that restarted: its store knows where it was. */
-static void find_stream(struct pg *pg)
+void pg_part_find(struct pg *pg)
 {
 	struct store_pg_info info;
 	bool is_same;
@@ -468,7 +468,7 @@ void pg_on_append(struct net_request *request)
 	if (pg->role == PG_ROLE_MEMBER)
 		pg->part.syncs = false;
 	if (!pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
-		find_stream(pg);
+		pg_part_find(pg);
 	rc = pg->part.has_stream ? check_shape(pg, request) : -EAGAIN;
 	if (rc < 0) {
 		pg->set->counters.appends_refused++;

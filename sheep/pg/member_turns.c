@@ -133,6 +133,9 @@ void pg_on_requests(struct net_request *request)
 
 	if (!pg)
 		return;
+	/* Started again since the tails were collected: no entry comes before this. */
+	if (!pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
+		pg_part_find(pg);
 	rc = judge_place(pg, body);
 	if (rc > 0) {
 		rc = keep_rows(pg, body, &request->payload);

@@ -582,6 +582,8 @@ void pg_part_reset(struct pg *pg);
 /* Answer what was parked at this seat. */
 void pg_part_end(struct pg *pg, int status);
 /* A stream begins behind entry @n. */
+/* A member in sync that restarted: its store knows where it was. */
+void pg_part_find(struct pg *pg);
 void pg_part_begin(struct pg *pg, uint64_t reign, uint64_t n);
 void pg_on_append(struct net_request *request);
 void pg_on_commit(struct net_request *request);

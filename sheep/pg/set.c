@@ -222,8 +222,14 @@ static void apply_pg(struct pg_set *set, uint32_t id)
 
 	if (!row)
 		return;
+	/* The primary's seat last: the one before it may be another of our stores, and of a PG there
+	 * is one lead at a time. */
 	cds_list_for_each_entry(store, &set->stores, link)
-		apply_seat(set, store, row);
+		if (store->id != row->primary)
+			apply_seat(set, store, row);
+	cds_list_for_each_entry(store, &set->stores, link)
+		if (store->id == row->primary)
+			apply_seat(set, store, row);
 }
 
 static void apply_all(struct pg_set *set)
