@@ -25,6 +25,7 @@
 #include "lib/base/text.h"
 #include "sheep/service/admin.h"
 #include "sheep/service/exports.h"
+#include "sheep/service/identity.h"
 #include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
@@ -490,36 +491,21 @@ static int open_stores(struct node *node, struct error *err)
 	return 0;
 }
 
-/* A gateway's identity: a file in its state directory. */
-static int open_gateway_uuid(struct node *node, struct error *err)
+/* A node with stores was once its first store; a gateway is what it drew at its first start. */
+static int open_identity(struct node *node, struct error *err)
 {
 	struct loop *loop = node->workers[0].loop;
-	char path[NOTE_PATH_MAX], line[UUID_TEXT_SIZE + 1] = "";
-	struct text text = text_of(path, sizeof(path));
-	struct loop_file *file;
-	int rc = loop_sync_mkdir(loop, node->settings->state);
+	const struct settings *settings = node->settings;
+	struct uuid drawn = uuid_make(loop_random(loop));
 
+	if (node->store_count)
+		return identity_open(loop, settings->stores.items, settings->stores.count,
+				     &store_identity(node->stores[0].store)->uuid, &node->uuid,
+				     err);
+	int rc = loop_sync_mkdir(loop, settings->state);
 	if (rc < 0 && rc != -EEXIST)
-		return error_set(err, rc, "state directory '%s'", node->settings->state);
-	text_append(&text, "%s/node", node->settings->state);
-	rc = loop_sync_open(loop, path, LOOP_FILE_READ | LOOP_FILE_WRITE | LOOP_FILE_CREATE, &file,
-			    err);
-	if (rc < 0)
-		return rc;
-	int64_t n = loop_sync_read(loop, file, line, UUID_TEXT_SIZE - 1, 0);
-	if (n == 0) {
-		node->uuid = uuid_make(loop_random(loop));
-		uuid_format(&node->uuid, line);
-		rc = loop_sync_write(loop, file, line, UUID_TEXT_SIZE - 1, 0);
-		if (rc == 0)
-			rc = loop_sync_fsync(loop, file);
-		if (rc == 0)
-			rc = loop_sync_fsync_dir(loop, node->settings->state);
-	} else {
-		rc = n < 0 ? (int)n : uuid_parse(line, &node->uuid);
-	}
-	loop_file_close(loop, file);
-	return rc < 0 ? error_set(err, rc, "node identity '%s'", path) : 0;
+		return error_set(err, rc, "state directory '%s'", settings->state);
+	return identity_open(loop, &settings->state, 1, &drawn, &node->uuid, err);
 }
 
 static int open_worker(struct node *node, struct worker *worker, struct error *err)
@@ -627,10 +613,7 @@ int node_open(const struct settings *settings, struct logger *logger, struct nod
 		rc = open_stores(node, err);
 	if (rc == 0) {
 		node->start = random_u64(loop_random(node->workers[0].loop)) | 1;
-		if (node->store_count)
-			node->uuid = store_identity(node->stores[0].store)->uuid;
-		else
-			rc = open_gateway_uuid(node, err);
+		rc = open_identity(node, err);
 	}
 	if (rc == 0)
 		rc = open_workers(node, err);
