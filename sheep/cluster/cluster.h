@@ -293,6 +293,11 @@ bool cluster_pg_has_target(const struct cluster_pg *pg, uint32_t store);
 uint32_t cluster_pg_in_sync(const struct cluster_pg *pg);
 /* Is the floor kept: are there min_insync such members? If not the PG serves nobody (S1). */
 bool cluster_pg_has_floor(const struct cluster_map *map, const struct cluster_pg *pg);
+/* Are there min_insync unmarked members, with holes or not? If not nothing may be acknowledged. */
+bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_pg *pg);
+/* Would the floor be kept if one more were in sync, and @store gone? */
+bool cluster_pg_may_swap(const struct cluster_map *map, const struct cluster_pg *pg,
+			 uint32_t store);
 /* The node of the primary; 0: there is none. */
 uint32_t cluster_pg_primary_node(const struct cluster_map *map, const struct cluster_pg *pg);
 

@@ -70,6 +70,23 @@ bool cluster_pg_has_floor(const struct cluster_map *map, const struct cluster_pg
 	return cluster_pg_in_sync(pg) >= pg_policy(map, pg)->min_insync;
 }
 
+bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_pg *pg)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < pg->isr_count; i++)
+		count += !(pg->isr[i].flags & CLUSTER_SEAT_MARKED);
+	return count >= pg_policy(map, pg)->min_insync;
+}
+
+bool cluster_pg_may_swap(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store)
+{
+	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
+
+	return cluster_pg_in_sync(pg) + 1 - (seat && seat_counts(seat)) >=
+	       pg_policy(map, pg)->min_insync;
+}
+
 uint32_t cluster_pg_primary_node(const struct cluster_map *map, const struct cluster_pg *pg)
 {
 	return pg->primary ? cluster_store_node(map, pg->primary) : 0;

@@ -535,6 +535,12 @@ static uint64_t commit_limit(const struct pg_lead *lead)
 	return limit;
 }
 
+bool pg_lead_is_everywhere(const struct pg_lead *lead, uint64_t n)
+{
+	return lead->has_settled && lead->settle_left == lead->settle_sent &&
+	       commit_limit(lead) >= n;
+}
+
 /*
  * One that is to be synced waits for its own answers from everybody; those behind it do not wait
  * for it, and being in every log they are no less committed.
@@ -573,7 +579,8 @@ void pg_lead_commit(struct pg_lead *lead)
 	struct pg *pg = lead->pg;
 	uint64_t limit;
 
-	if (lead->entry_count == 0)
+	/* Below the floor fewer than min_insync copies would be all there is of it (S1). */
+	if (lead->entry_count == 0 || !pg_lead_may_commit(lead))
 		return;
 	limit = commit_limit(lead);
 	if (limit <= lead->commit_n && lead->sync_waits == 0)

@@ -81,6 +81,7 @@ struct pg_filler {
 	bool is_pumping;
 	uint64_t digest, objects;
 	uint64_t doubt_n; /* entries up to here may have been pushed before they were committed */
+	uint32_t drop;	  /* a lost member that goes when this one is in sync; 0: none */
 	uint64_t expand_ns;
 	uint64_t objects_pushed, blocks_pushed;
 };
@@ -291,6 +292,7 @@ static void begin(struct pg_filler *filler)
 		return;
 	}
 	member->after_n = filler->lead->next_n - 1;
+	filler->doubt_n = member->after_n; /* an older beginning may have pushed what is in doubt */
 	const struct peer_join body = {
 		.epoch = to_le64(ask->epoch),
 		.reign = to_le64(filler->lead->reign),
@@ -484,6 +486,18 @@ static void pump(struct pg_filler *filler)
 	filler->is_pumping = false;
 }
 
+/* What was pushed may be an entry that is not committed, if it passed its lock. */
+static void doubt(struct pg_filler *filler, const struct object_key *key)
+{
+	const struct pg_lead *lead = filler->lead;
+	struct store_object object;
+	uint64_t n = lead->next_n - 1;
+
+	if (store_object(pg_store_of(filler->pg), filler->pg->id, key, &object) > 0)
+		n = object.version.reign == lead->reign ? object.version.n : 0;
+	filler->doubt_n = max_of(filler->doubt_n, n);
+}
+
 void pg_filler_pushed(struct pg_filler *filler, const struct object_key *key, int result,
 		      uint32_t blocks)
 {
@@ -495,6 +509,7 @@ void pg_filler_pushed(struct pg_filler *filler, const struct object_key *key, in
 	filler->blocks_pushed += blocks;
 	pg_set_active(filler->pg);
 	if (result == 0) {
+		doubt(filler, key);
 		filler->objects_pushed++;
 		filler->pg->set->counters.objects_pushed++;
 		item_free(filler, item);
@@ -543,13 +558,17 @@ static void propose_expand(struct pg_filler *filler, uint64_t now)
 					  .incarnation = filler->incarnation};
 
 	filler->expand_ns = now;
-	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, 0));
+	/* A lost member whose tail nobody has must not come back to lead (T2): it goes with this. */
+	if (filler->drop && !cluster_pg_may_swap(pg->set->map, &pg->row, filler->drop))
+		return;
+	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, filler->drop));
 }
 
 static void on_sealed(struct pg_ask *ask, int result)
 {
 	struct pg_filler *filler = filler_of(ask);
 	const struct peer_seal_reply *reply = ask->call.reply_body;
+	const struct pg_member *lost;
 
 	if (!filler || filler->state != FILL_SEALING)
 		return;
@@ -559,6 +578,12 @@ static void on_sealed(struct pg_ask *ask, int result)
 	}
 	if (ask->epoch != filler->pg->epoch) {
 		fill_enter(filler, FILL_FILLING, "the epoch changed");
+		relax(filler);
+		return;
+	}
+	lost = pg_lead_member(filler->lead, filler->drop);
+	if (lost && !pg_member_is_lost(lost)) {
+		fill_enter(filler, FILL_FILLING, "a member that was lost is back");
 		relax(filler);
 		return;
 	}
@@ -650,20 +675,37 @@ static void let_pushes_pass(struct pg_filler *filler)
 {
 	struct item *item, *next;
 
-	filler->doubt_n = filler->lead->next_n - 1;
 	HASH_ITER(hh, filler->items, item, next) {
-		if (item->push) {
-			pg_push_barrier(item->push);
+		if (item->push && pg_push_barrier(item->push))
 			return; /* it may be done, and the table another: the next tick goes on */
-		}
 	}
 }
 
-static bool may_seal(const struct pg_filler *filler)
+/*
+ * What is in doubt must be in all logs of those that could lead without this member (T2). Where that
+ * cannot be, because they are lost, one of them goes with the expand, and it alone may be up.
+ */
+static bool may_seal(struct pg_filler *filler)
 {
 	const struct pg_lead *lead = filler->lead;
+	const struct pg *pg = filler->pg;
+	uint32_t lost = 0, up = 0;
 
-	return pg_lead_is_alone(lead) || (lead->has_settled && lead->commit_n >= filler->doubt_n);
+	filler->drop = 0;
+	if (pg_lead_is_everywhere(lead, filler->doubt_n))
+		return true;
+	if (!pg_lead_is_alone(lead))
+		return false;
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		uint32_t store = lead->members[i]->store;
+		if (lead->members[i]->kind != PG_MEMBER_ISR)
+			continue;
+		lost++;
+		up += cluster_store_is_up(pg->set->map, store);
+		if (cluster_pg_may_swap(pg->set->map, &pg->row, store))
+			filler->drop = store;
+	}
+	return up == 0 || (lost == 1 && filler->drop);
 }
 
 /* ---- the tick ---- */
@@ -678,7 +720,8 @@ static void tick_filling(struct pg_filler *filler, uint64_t now)
 			compare_some(filler);
 	}
 	pump(filler);
-	if (filler->item_count > 0 && !is_heal(filler) && pg_lead_is_alone(filler->lead))
+	if (!is_heal(filler) && filler->item_count > 0 &&
+	    (pg_lead_is_alone(filler->lead) || !pg_lead_may_commit(filler->lead)))
 		let_pushes_pass(filler);
 	if (filler->state != FILL_FILLING || !filler->is_end || filler->item_count > 0)
 		return;

@@ -458,10 +458,8 @@ static bool begin_search(struct pg_lead *lead)
 	return true;
 }
 
-bool pg_heal_tick(struct pg_lead *lead)
+void pg_heal_wake(struct pg_lead *lead, uint64_t now)
 {
-	uint64_t now = loop_now(lead->pg->set->loop);
-	struct store_pg_info info;
 	struct pg_heal *heal, *next;
 
 	cds_list_for_each_entry_safe(heal, next, &lead->heals, link) {
@@ -471,6 +469,12 @@ bool pg_heal_tick(struct pg_lead *lead)
 		heal_go(heal);
 		break; /* it may have ended, and others with it */
 	}
+}
+
+bool pg_heal_tick(struct pg_lead *lead)
+{
+	struct store_pg_info info;
+
 	if (lead->heal_count > 0)
 		return true;
 	store_pg_info(pg_store_of(lead->pg), lead->id, &info);

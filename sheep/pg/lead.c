@@ -30,14 +30,24 @@ uint64_t pg_lead_told(const struct pg_lead *lead)
 	return lead->has_settled && lead->settle_left == 0 ? lead->commit_n : 0;
 }
 
+bool pg_lead_may_commit(const struct pg_lead *lead)
+{
+	return cluster_pg_may_commit(lead->pg->set->map, &lead->pg->row);
+}
+
+bool pg_member_is_lost(const struct pg_member *member)
+{
+	return member->refused || !cluster_store_is_up(member->lead->pg->set->map, member->store);
+}
+
 bool pg_lead_is_alone(const struct pg_lead *lead)
 {
-	bool any = false;
+	bool any = !pg_lead_may_commit(lead);
 
 	for (uint32_t i = 0; i < lead->member_count; i++) {
 		if (lead->members[i]->kind != PG_MEMBER_ISR)
 			continue;
-		if (cluster_store_is_up(lead->pg->set->map, lead->members[i]->store))
+		if (!pg_member_is_lost(lead->members[i]))
 			return false;
 		any = true;
 	}
@@ -444,12 +454,15 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 	more |= tick_refused(lead, now);
 	more |= tick_marked(lead, now);
 	more |= tick_commit(lead, now);
-	if (lead->pg->state == PG_SERVING) {
+	pg_heal_wake(lead, now);
+	more |= lead->heal_count > 0;
+	if (lead->pg->state == PG_SERVING || lead->pg->state == PG_WAITING) {
 		pg_settle_run(lead);
 		more |= lead->settle_left > 0;
 		more |= pg_heal_tick(lead);
-		more |= pg_garbage_tick(lead);
 	}
+	if (lead->pg->state == PG_SERVING)
+		more |= pg_garbage_tick(lead);
 	more |= tick_handover(lead, now);
 	return more;
 }

@@ -140,12 +140,31 @@ void pg_lock_let_pass(struct pg_locks *locks, struct pg_lock *lock)
 	try_waiting(locks, lock);
 }
 
-void pg_lock_make_barrier(struct pg_locks *locks, struct pg_lock *lock)
+/* Those that wait before it, for others or for those that it passes, wait behind it from now on. */
+static void overtake(struct pg_lock *lock)
+{
+	struct pg_lock *other, *next;
+	struct cds_list_head *at = &lock->link;
+
+	cds_list_for_each_entry_safe(other, next, &lock->object->locks, link) {
+		if (other == lock)
+			break;
+		if (other->is_granted)
+			continue;
+		cds_list_del(&other->link);
+		cds_list_add(&other->link, at);
+		at = &other->link;
+	}
+}
+
+bool pg_lock_make_barrier(struct pg_locks *locks, struct pg_lock *lock)
 {
 	if (!lock->object || lock->is_granted || lock->mode != PG_LOCK_EXCLUSIVE)
-		return;
+		return false;
 	lock->mode = PG_LOCK_BARRIER;
+	overtake(lock);
 	try_waiting(locks, lock);
+	return true;
 }
 
 void pg_lock_release(struct pg_locks *locks, struct pg_lock *lock)

@@ -52,8 +52,11 @@ int pg_lock_take(struct pg_locks *locks, struct pg_lock *lock, const struct obje
 		 enum pg_lock_mode mode, uint32_t block, uint32_t count);
 /* A barrier behind @lock need not wait for it any more; others still do. */
 void pg_lock_let_pass(struct pg_locks *locks, struct pg_lock *lock);
-/* Make an exclusive lock that waits a barrier; granted already: nothing changes. */
-void pg_lock_make_barrier(struct pg_locks *locks, struct pg_lock *lock);
+/*
+ * Make an exclusive lock that waits a barrier; locks that wait before it come after it then.
+ * False: it is one, or was granted already.
+ */
+bool pg_lock_make_barrier(struct pg_locks *locks, struct pg_lock *lock);
 /* Give it back, granted or not; those that waited for it may be granted inside. Not held: nothing. */
 void pg_lock_release(struct pg_locks *locks, struct pg_lock *lock);
 static inline bool pg_lock_is_held(const struct pg_lock *lock)

@@ -79,6 +79,8 @@ static void serve_or_wait(struct pg *pg, const char *why)
 	if (!has_floor(pg)) {
 		if (pg->state != PG_WAITING)
 			pg_enter(pg, PG_WAITING, "too few members in sync");
+		pg_settle_run(
+			pg->lead); /* not committed here, but pushes pass what our store has */
 		return;
 	}
 	if (pg->state != PG_SERVING)

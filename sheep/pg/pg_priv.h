@@ -292,10 +292,11 @@ struct pg_lead {
 	struct cds_list_head settles;
 	uint32_t settle_left; /* objects not yet committed: no commit point is told before */
 	uint32_t settle_running;
-	uint64_t collect_ns; /* when the members were asked */
-	bool has_own_tail;   /* in the plan */
-	bool has_settled;    /* pg_settle_start() has run */
-	uint64_t fence_ns;   /* serve from then on; 0: no fence */
+	uint32_t settle_sent; /* of settle_left, those that have their entry */
+	uint64_t collect_ns;  /* when the members were asked */
+	bool has_own_tail;    /* in the plan */
+	bool has_settled;     /* pg_settle_start() has run */
+	uint64_t fence_ns;    /* serve from then on; 0: no fence */
 	uint64_t fence_index, fence_ask_ns;
 	bool is_fence_asked, is_fence_confirmed;
 	/* objects of ours that are missing */
@@ -359,8 +360,14 @@ void pg_lead_end(struct pg *pg, int result);
 int pg_lead_members(struct pg_lead *lead);
 struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store);
 bool pg_lead_tick(struct pg_lead *lead, uint64_t now);
-/* Are all other members in sync down? Then only a joining one can end the wait (S1). */
+/* In sync, but down, or it should leave. */
+bool pg_member_is_lost(const struct pg_member *member);
+/* Are all other members in sync lost? Then only a joining one can end the wait (S1). */
 bool pg_lead_is_alone(const struct pg_lead *lead);
+/* Enough members are in sync: what they all have may be acknowledged (S1, W3). */
+bool pg_lead_may_commit(const struct pg_lead *lead);
+/* Whatever is in doubt, entries up to @n too, is in the logs of all members in sync. */
+bool pg_lead_is_everywhere(const struct pg_lead *lead, uint64_t n);
 /* The commit point that may be told (T2). */
 uint64_t pg_lead_told(const struct pg_lead *lead);
 /* A member must go: it is proposed, now and again. */
@@ -529,8 +536,8 @@ struct pg_push *pg_push_new(struct pg_filler *filler, const struct pg_push_targe
 			    const struct object_key *key, uint64_t family, bool has_sums);
 /* Off it goes; pg_filler_pushed() tells the end, maybe inside this call. */
 void pg_push_start(struct pg_push *push);
-/* It need not wait for what cannot be committed without it (S1). */
-void pg_push_barrier(struct pg_push *push);
+/* It need not wait for what cannot be committed without it (S1). False: that is so already. */
+bool pg_push_barrier(struct pg_push *push);
 /* The filler is not interested any more. */
 void pg_push_cancel(struct pg_push *push);
 /* The filler's side. */
@@ -549,6 +556,8 @@ enum pg_heal_mode {
 void pg_heal_object(struct pg_lead *lead, const struct object_key *key, enum pg_heal_mode mode,
 		    struct pg_heal_wait *wait);
 void pg_heals_end(struct pg_lead *lead);
+/* Ask again for those that no member could be asked for. */
+void pg_heal_wake(struct pg_lead *lead, uint64_t now);
 /* Look for missing objects in the background. True: there may be more. */
 bool pg_heal_tick(struct pg_lead *lead);
 

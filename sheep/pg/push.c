@@ -114,9 +114,9 @@ static void push_end(struct pg_push *push, int result)
 	push_free(push);
 }
 
-void pg_push_barrier(struct pg_push *push)
+bool pg_push_barrier(struct pg_push *push)
 {
-	pg_lock_make_barrier(&push->set->locks, &push->lock);
+	return pg_lock_make_barrier(&push->set->locks, &push->lock);
 }
 
 void pg_push_cancel(struct pg_push *push)

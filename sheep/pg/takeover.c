@@ -296,6 +296,7 @@ static void settle_done(struct pg_settle *settle)
 
 	cds_list_del(&settle->link);
 	lead->settle_running--;
+	lead->settle_sent--;
 	lead->settle_left--;
 	settle->set->counters.settled_objects++;
 	settle_free(settle);
@@ -407,6 +408,7 @@ static void settle_submit(struct pg_settle *settle, bool exists)
 		return;
 	}
 	settle->is_out = true;
+	lead->settle_sent++;
 }
 
 static void on_settle_read(struct store_read *read, int result)
@@ -580,4 +582,5 @@ void pg_settle_end(struct pg_lead *lead)
 	}
 	lead->settle_left = 0;
 	lead->settle_running = 0;
+	lead->settle_sent = 0;
 }

@@ -109,6 +109,32 @@ static void test_a_barrier_passes_those_that_let_it_and_holds_up_those_behind(vo
 	pg_locks_done(&locks);
 }
 
+static void test_a_barrier_overtakes_those_that_wait_for_what_it_passes(void **state)
+{
+	struct pg_locks locks;
+	struct held a, b, push, late;
+
+	pg_locks_init(&locks);
+	assert_int_equal(take(&locks, &a, PG_LOCK_EXCLUSIVE, 0, 4), 1);
+	assert_int_equal(take(&locks, &b, PG_LOCK_EXCLUSIVE, 2, 4), 0);
+	assert_int_equal(take(&locks, &push, PG_LOCK_EXCLUSIVE, 0, OBJECT_BLOCKS), 0);
+	assert_int_equal(take(&locks, &late, PG_LOCK_EXCLUSIVE, 3, 1), 0);
+	pg_lock_let_pass(&locks, &a.lock);
+	assert_true(pg_lock_make_barrier(&locks, &push.lock));
+	assert_false(pg_lock_make_barrier(&locks, &push.lock));
+	assert_int_equal(push.granted, 1);
+	assert_int_equal(b.granted, 0);
+	pg_lock_release(&locks, &a.lock);
+	assert_int_equal(b.granted, 0);
+	pg_lock_release(&locks, &push.lock);
+	assert_int_equal(b.granted, 1);
+	assert_int_equal(late.granted, 0); /* behind b, as before */
+	pg_lock_release(&locks, &b.lock);
+	assert_int_equal(late.granted, 1);
+	pg_lock_release(&locks, &late.lock);
+	pg_locks_done(&locks);
+}
+
 /* Never two that conflict, never one that waits for nothing. */
 static void test_random_locks_are_exclusive_and_get_there(void **state)
 {
@@ -393,6 +419,7 @@ int main(void)
 		cmocka_unit_test(test_locks_that_overlap_wait_in_order_and_others_pass),
 		cmocka_unit_test(test_a_whole_object_lock_is_not_starved_by_those_behind_it),
 		cmocka_unit_test(test_a_barrier_passes_those_that_let_it_and_holds_up_those_behind),
+		cmocka_unit_test(test_a_barrier_overtakes_those_that_wait_for_what_it_passes),
 		cmocka_unit_test(test_random_locks_are_exclusive_and_get_there),
 		cmocka_unit_test(test_a_stream_takes_what_follows_and_knows_the_rest),
 		cmocka_unit_test(test_a_plan_names_every_block_that_any_tail_names),

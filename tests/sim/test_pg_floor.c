@@ -1,0 +1,186 @@
+/* At the floor of min_insync: what is acknowledged there, and what ends the wait (REPLICATION, S1, T2). */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/base/size.h"
+
+static struct herd *pair(uint64_t seed)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 2,
+					     .copies = 2,
+					     .min_insync = 2,
+					     .pg_count = 1,
+					     .volume_bytes = 64 * MIB};
+
+	return herd_new(&options);
+}
+
+/* ---- holes ---- */
+
+struct hole {
+	struct store_append append;
+	bool is_there;
+};
+
+static void on_hole(struct store_append *append, int result)
+{
+	assert_int_equal(result, 0);
+	container_of_type(append, struct hole, append)->is_there = true;
+}
+
+/* The object is there with its version, but its content is not to be trusted. */
+static void make_hole(struct herd *herd, unsigned node, uint32_t index)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct hole hole = {.is_there = false};
+	struct store_object object;
+
+	hole.append = (struct store_append){
+		.done = on_hole,
+		.family = volume->family,
+		.key = {.layer = volume->layers[0], .index = index},
+		.flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING,
+	};
+	assert_true(store_object(herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
+	hole.append.version = object.version;
+	assert_int_equal(store_append(herd->nodes[node].store, &hole.append), 0);
+	for (unsigned i = 0; i < 100 && !hole.is_there; i++)
+		herd_run(herd, 1);
+	assert_true(hole.is_there);
+	herd->may_diverge = true;
+}
+
+static unsigned unmarked(struct herd *herd, unsigned node)
+{
+	const struct cluster_pg *row = cluster_pg(herd->nodes[node].map, 0);
+	unsigned count = 0;
+
+	for (uint32_t i = 0; i < row->isr_count; i++)
+		count += !(row->isr[i].flags & CLUSTER_SEAT_MARKED);
+	return count;
+}
+
+/* The other member cannot apply it and is marked; one copy is not enough. */
+static void test_a_write_that_marks_the_other_member_waits_until_it_is_filled(void **state)
+{
+	for (unsigned seed = 1; seed < 7; seed++) {
+		struct herd *herd = pair(seed);
+		unsigned primary = (unsigned)herd_primary(herd, 0), member = !primary;
+		bool was_alone = false;
+
+		for (uint64_t at = 0; at < 64 * MIB; at += 4 * MIB)
+			assert_int_equal(herd_write(herd, primary, at, 64 * KIB), 0);
+		make_hole(herd, member, 0);
+		uint64_t done = herd_load_done(herd);
+		herd_write_begin(herd, primary, 0, 16 * KIB);
+		if (seed % 2) /* one that waits for it, and one that does not */
+			herd_write_begin(herd, primary, 8 * KIB, 16 * KIB);
+		if (seed % 3)
+			herd_write_begin(herd, primary, 4 * MIB, 16 * KIB);
+		for (unsigned i = 0; i < 30000 && herd_load_done(herd) == done; i++) {
+			was_alone |= unmarked(herd, primary) == 1;
+			herd_run(herd, 1);
+		}
+		assert_true(herd_load_done(herd) > done);
+		assert_true(was_alone);
+		assert_int_equal(unmarked(herd, primary), 2);
+		herd_until(herd, 30000, herd_is_healthy, "healthy");
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+static void test_it_is_so_under_load(void **state)
+{
+	for (unsigned seed = 11; seed < 15; seed++) {
+		struct herd *herd = pair(seed);
+		unsigned primary = (unsigned)herd_primary(herd, 0), member = !primary;
+
+		for (uint64_t at = 0; at < 64 * MIB; at += 4 * MIB)
+			assert_int_equal(herd_write(herd, primary, at, 64 * KIB), 0);
+		herd_load_start(herd, 32);
+		herd_run(herd, 300);
+		for (uint32_t i = 0; i < 4; i++)
+			make_hole(herd, member, i);
+		herd_run(herd, 2000);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+/* ---- waiting, with something unsettled ---- */
+
+static void test_an_unclean_member_is_filled_though_objects_are_in_doubt(void **state)
+{
+	for (unsigned seed = 21; seed < 29; seed++) {
+		struct herd *herd = pair(seed);
+		unsigned primary = (unsigned)herd_primary(herd, 0);
+
+		herd_load_start(herd, 64);
+		herd_run(herd, 1000 + seed % 4);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		herd_run(herd, 1000);
+		herd->nodes[primary].says_unclean = true;
+		herd_start(herd, primary);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+static bool is_whole(struct herd *herd)
+{
+	struct store_pg_info info;
+
+	for (unsigned i = 0; i < herd->node_count; i++) {
+		if (!herd->nodes[i].is_up)
+			continue;
+		store_pg_info(herd->nodes[i].store, 0, &info);
+		if (info.missing > 0)
+			return false;
+	}
+	return herd_is_healthy(herd);
+}
+
+/* Its own holes take the primary below the floor: it must fill them there. */
+static void test_a_primary_with_holes_at_the_floor_heals(void **state)
+{
+	for (unsigned seed = 31; seed < 35; seed++) {
+		struct herd *herd = pair(seed);
+		unsigned primary = (unsigned)herd_primary(herd, 0);
+
+		for (uint64_t at = 0; at < 64 * MIB; at += 4 * MIB)
+			assert_int_equal(herd_write(herd, primary, at, 64 * KIB), 0);
+		for (uint32_t i = 0; i < 16; i++)
+			make_hole(herd, primary, i);
+		herd_write_begin(herd, primary, 0, 8 * KIB);
+		herd_until(herd, 60000, is_whole, "whole");
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_write_that_marks_the_other_member_waits_until_it_is_filled),
+		cmocka_unit_test(test_it_is_so_under_load),
+		cmocka_unit_test(test_an_unclean_member_is_filled_though_objects_are_in_doubt),
+		cmocka_unit_test(test_a_primary_with_holes_at_the_floor_heals),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
