@@ -38,8 +38,11 @@ JOBS = [{"name": f"4k {rw} qd{qd}{' fsync=32' if sync else ''}", "rw": rw, "bs":
          "fsync": 32 if sync else 0}
         for rw in ("randread", "randwrite") for qd in (1, 16, 64)
         for sync in ((False, True) if rw == "randwrite" else (False,))]
-JOBS += [{"name": f"1M {rw} qd8", "rw": rw, "bs": "1M", "iodepth": 8, "fsync": 0}
-         for rw in ("read", "write")]
+SEQUENTIAL = [{"name": f"1M {rw} qd8", "rw": rw, "bs": "1M", "iodepth": 8, "fsync": 0}
+              for rw in ("read", "write")]
+# Once on a volume as it was filled, and once after it was overwritten at random: a log does not
+# keep what is next to each other together.
+JOBS = SEQUENTIAL + JOBS + [dict(SEQUENTIAL[0], name="1M read qd8 after random overwrites")]
 
 
 def start(command, log):
@@ -188,7 +191,7 @@ def main():
         row = {"job": job["name"]}
         for server in servers:
             row[server.name] = run(server, job, args.seconds)
-            print(f"{job['name']:28} {server.name:16} " + " ".join(
+            print(f"{job['name']:36} {server.name:16} " + " ".join(
                 f"{key}={value:.1f}" for key, value in row[server.name].items()), file=sys.stderr)
         rows.append(row)
     base = servers[0].name
