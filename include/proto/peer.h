@@ -207,7 +207,8 @@ enum peer_entry_flags {
 /*
  * PEER_OP_APPEND, class PEER. Entries of one reign ascend by n; `after` is the n of the entry sent to
  * this member before (0: none), so that numbers that were not sent do not look like a gap. A
- * member that has the entry answers as if it had come now.
+ * member that has the entry answers as if it had come now. One that restarted finds its place by
+ * its log and by `acknowledged`: numbers that it was not sent are in no log.
  */
 struct peer_append {
 	le64 epoch;    /* the sender's, now */
@@ -223,6 +224,7 @@ struct peer_append {
 	le64 number;
 	le64 lowest;
 	le64 generation; /* of the volume */
+	le64 acknowledged; /* the member has, by its own word, everything up to here; <= after */
 	le32 pg;
 	le32 store;
 	le32 index;
@@ -232,9 +234,9 @@ struct peer_append {
 	le32 meta_crc;
 	uint8_t meta[PEER_META_INLINE];
 };
-WIRE_SIZE(struct peer_append, 184);
-WIRE_OFFSET(struct peer_append, pg, 104);
-WIRE_OFFSET(struct peer_append, meta, 128);
+WIRE_SIZE(struct peer_append, 192);
+WIRE_OFFSET(struct peer_append, pg, 112);
+WIRE_OFFSET(struct peer_append, meta, 136);
 
 enum peer_append_reply_flags {
 	/* A joining member could not apply it: the object is missing there now. */

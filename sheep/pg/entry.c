@@ -179,6 +179,7 @@ static void send_call(struct pg_member *member, struct pg_call *call)
 	struct net_link *link =
 		pg_peers_link(set->env.peers, member->store, entry->pg->id, PEER_CLASS_PEER);
 	uint64_t told = pg_lead_told(member->lead);
+	const struct pg_call *first = cds_list_first_entry(&member->calls, struct pg_call, link);
 	struct peer_append body = {
 		.epoch = to_le64(entry->pg->epoch),
 		.reign = to_le64(append->version.reign),
@@ -193,6 +194,7 @@ static void send_call(struct pg_member *member, struct pg_call *call)
 		.number = to_le64(append->number),
 		.lowest = to_le64(append->lowest),
 		.generation = to_le64(entry->generation),
+		.acknowledged = to_le64(first->after),
 		.pg = to_le32(entry->pg->id),
 		.store = to_le32(member->store),
 		.index = to_le32(append->key.index),

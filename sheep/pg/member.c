@@ -90,15 +90,18 @@ void pg_part_begin(struct pg *pg, uint64_t reign, uint64_t n)
 	pg->part.has_stream = true;
 }
 
-/* A member in sync that restarted: its store knows where it was. */
-void pg_part_find(struct pg *pg)
+/*
+ * The last entry in its store is not enough: behind that may be numbers it was not sent, because
+ * they were pushed. What it acknowledged it has, or it would be marked (R3).
+ */
+void pg_part_find(struct pg *pg, uint64_t acknowledged)
 {
 	struct store_pg_info info;
 	bool is_same;
 
 	store_pg_info(pg_store_of(pg), pg->id, &info);
 	is_same = info.last.reign == pg->row.reign;
-	pg_part_begin(pg, pg->row.reign, is_same ? info.last.n : 0);
+	pg_part_begin(pg, pg->row.reign, max_of(is_same ? info.last.n : 0, acknowledged));
 }
 
 /* ---- answers ---- */
@@ -459,7 +462,8 @@ void pg_on_append(struct net_request *request)
 	const struct peer_append *body = request->body;
 	struct pg *pg = pg_gate(request, from_le64(body->epoch), from_le32(body->pg),
 				from_le32(body->store), 0);
-	int rc;
+	uint64_t acknowledged = from_le64(body->acknowledged);
+	int rc = acknowledged > from_le64(body->after) ? -E_PROTOCOL : 0;
 
 	if (!pg)
 		return;
@@ -467,9 +471,10 @@ void pg_on_append(struct net_request *request)
 	/* In the present epoch, and that has us in sync: so the primary has applied the expand (J4). */
 	if (pg->role == PG_ROLE_MEMBER)
 		pg->part.syncs = false;
-	if (!pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
-		pg_part_find(pg);
-	rc = pg->part.has_stream ? check_shape(pg, request) : -EAGAIN;
+	if (rc == 0 && !pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
+		pg_part_find(pg, acknowledged);
+	if (rc == 0)
+		rc = pg->part.has_stream ? check_shape(pg, request) : -EAGAIN;
 	if (rc < 0) {
 		pg->set->counters.appends_refused++;
 		net_reply_status(request, rc);

@@ -135,7 +135,7 @@ void pg_on_requests(struct net_request *request)
 		return;
 	/* Started again since the tails were collected: no entry comes before this. */
 	if (!pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
-		pg_part_find(pg);
+		pg_part_find(pg, 0);
 	rc = judge_place(pg, body);
 	if (rc > 0) {
 		rc = keep_rows(pg, body, &request->payload);

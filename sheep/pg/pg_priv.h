@@ -591,9 +591,9 @@ void pg_part_reset(struct pg *pg);
 /* Answer what was parked at this seat. */
 void pg_part_end(struct pg *pg, int status);
 /* A stream begins behind entry @n. */
-/* A member in sync that restarted: its store knows where it was. */
-void pg_part_find(struct pg *pg);
 void pg_part_begin(struct pg *pg, uint64_t reign, uint64_t n);
+/* A member in sync that restarted: its store, and what it acknowledged, tell where it was. */
+void pg_part_find(struct pg *pg, uint64_t acknowledged);
 void pg_on_append(struct net_request *request);
 void pg_on_commit(struct net_request *request);
 

@@ -217,6 +217,9 @@ static void test_an_impostor_is_held_to_the_protocol(void **state)
 	lie = good; /* numbers that go back */
 	lie.after = lie.n;
 	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
+	lie = good; /* more acknowledged than was sent */
+	lie.acknowledged = to_le64(from_le64(good.after) + 1);
+	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);
 	lie = good; /* n 0 */
 	lie.n = lie.after = to_le64(0);
 	assert_int_equal(TELL_APPEND(4096), -E_PROTOCOL);

@@ -235,6 +235,50 @@ static void test_below_the_floor_a_returning_store_is_filled_and_ends_the_wait(v
 	}
 }
 
+static bool all_in_sync(struct herd *herd)
+{
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+
+	return cluster_pg_in_sync(row) == 3 && row->join_count == 0;
+}
+
+/*
+ * It came by pushes, is as far as its primary, and has no entry of this reign in its log. When it is
+ * started again, unmarked, it must still know where it was (W1).
+ */
+static void test_a_store_that_joined_by_pushes_knows_its_place_when_it_restarts(void **state)
+{
+	for (unsigned seed = 110; seed < 114; seed++) {
+		struct herd *herd = make(seed, 3, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), a = (p + 1) % 3, b = (p + 2) % 3;
+
+		assert_int_equal(herd_write(herd, p, 0, 4096), 0);
+		herd_kill(herd, b, SIM_DEATH_CERTAIN);
+		herd_until(herd, 20000, two_left, "two nodes serve");
+		for (unsigned i = 0; i < 5; i++)
+			assert_int_equal(herd_write(herd, p, 4096 * i, 4096), 0);
+		herd_start(herd, b);
+		herd_until(herd, 60000, all_in_sync, "in sync");
+		assert_int_equal(herd_flush(herd, p), 0);
+		assert_int_equal(herd_primary(herd, 0), p);
+		if (seed % 2)
+			assert_int_equal(herd_write(herd, p, 8 * MIB, 4096), 0);
+		herd_kill(herd, a, SIM_DEATH_CERTAIN); /* at the floor now: the other one stays */
+		herd_until(herd, 20000, two_left, "two nodes serve again");
+		herd_kill(herd, b, SIM_DEATH_CERTAIN);
+		herd_run(herd, 1000);
+		herd_start(herd, b);
+		herd_until(herd, 20000, two_left, "two nodes serve once more");
+		assert_int_equal(herd_primary(herd, 0), p);
+		for (unsigned i = 0; i < 5; i++)
+			herd_write_begin(herd, p, 4096 * i, 4096);
+		herd_load_stop(herd);
+		heal(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
 /* A seat that may have lost something is marked, filled by lists, and then in sync again (R3). */
 static void test_an_unclean_store_keeps_its_seat_and_is_filled(void **state)
 {
@@ -537,6 +581,8 @@ int main(void)
 		cmocka_unit_test(test_a_write_completes_only_when_the_silent_member_is_out),
 		cmocka_unit_test(
 			test_below_the_floor_a_returning_store_is_filled_and_ends_the_wait),
+		cmocka_unit_test(
+			test_a_store_that_joined_by_pushes_knows_its_place_when_it_restarts),
 		cmocka_unit_test(test_an_unclean_store_keeps_its_seat_and_is_filled),
 		cmocka_unit_test(test_a_new_node_gets_its_share_and_the_others_drop_theirs),
 		cmocka_unit_test(test_a_damaged_block_is_answered_from_another_copy_and_healed),
