@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "lib/base/size.h"
+#include "sheep/cluster/command.h"
 
 static struct herd *pair(uint64_t seed)
 {
@@ -173,6 +174,101 @@ static void test_a_primary_with_holes_at_the_floor_heals(void **state)
 	}
 }
 
+/* ---- joins while something is in doubt ---- */
+
+static unsigned node_of(struct herd *herd, uint32_t store)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (herd->nodes[i].store_id == store)
+			return i;
+	return 0;
+}
+
+static bool newcomer_is_known(struct herd *herd)
+{
+	const struct herd_node *newcomer = &herd->nodes[herd->node_count - 1];
+
+	return newcomer->store_id && cluster_store_is_up(herd_map(herd), newcomer->store_id);
+}
+
+/* The PG is to be at these three. */
+static void retarget(struct herd *herd, unsigned a, unsigned b, unsigned c)
+{
+	const struct log_retarget_row row = {
+		.pg = to_le32(0),
+		.count = to_le32(3),
+		.target_index = to_le64(cluster_pg(herd_map(herd), 0)->target_index),
+		.stores = {to_le32(herd->nodes[a].store_id), to_le32(herd->nodes[b].store_id),
+			   to_le32(herd->nodes[c].store_id)},
+	};
+
+	herd_propose(herd, cluster_command_retarget(&row, 1));
+}
+
+static bool is_in_sync(struct herd *herd, unsigned node)
+{
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	const struct cluster_seat *seat = cluster_pg_seat(row, herd->nodes[node].store_id);
+
+	return seat && !(seat->flags & CLUSTER_SEAT_MARKED);
+}
+
+/*
+ * The old primary's last write is at one member only, and that leads. The other one cannot tell its
+ * tail: nothing can be settled. A store that is filled now has the write, and names it in no tail; so
+ * it must not be in sync together with the one that has not seen it, which could lead (T2).
+ */
+static void test_a_join_does_not_meet_a_member_whose_tail_is_unknown(void **state)
+{
+	unsigned hits = 0;
+
+	for (unsigned seed = 41; seed < 47; seed++) {
+		const struct herd_options options = {.seed = seed,
+						     .nodes = 4,
+						     .late = 1,
+						     .copies = 3,
+						     .min_insync = 2,
+						     .pg_count = 1,
+						     .volume_bytes = 16 * MIB};
+		struct herd *herd = herd_new(&options);
+		unsigned x = (unsigned)herd_primary(herd, 0), p, b;
+
+		for (uint64_t at = 0; at < 16 * MIB; at += MIB)
+			assert_int_equal(herd_write(herd, x, at, 16 * KIB), 0);
+		p = node_of(herd, cluster_pg(herd_map(herd), 0)->target[1]);
+		b = node_of(herd, cluster_pg(herd_map(herd), 0)->target[2]);
+		sim_partition(herd->nodes[x].host, herd->nodes[b].host);
+		herd_write_begin(herd, x, 0, 8 * KIB);
+		herd_run(herd, 20);
+		sim_partition(herd->nodes[p].host, herd->nodes[b].host);
+		herd_kill(herd, x, SIM_DEATH_CERTAIN);
+		herd_start(herd, 3);
+		herd_until(herd, 5000, newcomer_is_known, "the new node known");
+		retarget(herd, p, b, 3);
+		for (unsigned i = 0; i < 60000 && !is_in_sync(herd, 3); i++)
+			herd_run(herd, 1);
+		assert_true(is_in_sync(herd, 3));
+		if (herd_primary(herd, 0) == (int)p) {
+			assert_false(is_in_sync(herd, b));
+			hits++;
+		}
+		sim_unpartition(herd->nodes[p].host, herd->nodes[b].host);
+		sim_unpartition(herd->nodes[x].host, herd->nodes[b].host);
+		herd_run(herd, seed % 3 * 500);
+		herd_kill(herd, p, SIM_DEATH_CERTAIN);
+		herd_start(herd, x);
+		herd_run(herd, 500);
+		herd_start(herd, p);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		assert_int_equal(HERD_COUNTER(herd, diverged), 0);
+		herd_check(herd);
+		herd_free(herd);
+	}
+	assert_true(hits > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +276,7 @@ int main(void)
 		cmocka_unit_test(test_it_is_so_under_load),
 		cmocka_unit_test(test_an_unclean_member_is_filled_though_objects_are_in_doubt),
 		cmocka_unit_test(test_a_primary_with_holes_at_the_floor_heals),
+		cmocka_unit_test(test_a_join_does_not_meet_a_member_whose_tail_is_unknown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
