@@ -409,6 +409,8 @@ static void settle_submit(struct pg_settle *settle, bool exists)
 	}
 	settle->is_out = true;
 	lead->settle_sent++;
+	buffer_put(settle->read.data.buffer); /* the entry has what it needs of it */
+	settle->read.data.buffer = NULL;
 }
 
 static void on_settle_read(struct store_read *read, int result)
@@ -472,6 +474,14 @@ static void settle_go(struct pg_settle *settle)
 	store_read(store, &settle->read);
 }
 
+/* Where nothing can be committed, those that have their entry hold up nobody else. */
+static bool is_busy(const struct pg_lead *lead)
+{
+	bool is_stuck = !pg_lead_may_commit(lead) || pg_lead_is_alone(lead);
+
+	return lead->settle_running - (is_stuck ? lead->settle_sent : 0) >= SETTLES_RUNNING;
+}
+
 void pg_settle_run(struct pg_lead *lead)
 {
 	struct pg_settle *settle;
@@ -479,7 +489,7 @@ void pg_settle_run(struct pg_lead *lead)
 	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING)
 		return;
 again:
-	if (lead->settle_running >= SETTLES_RUNNING)
+	if (is_busy(lead))
 		return;
 	cds_list_for_each_entry(settle, &lead->settles, link) {
 		if (settle->is_running || !settle->lock.is_granted)

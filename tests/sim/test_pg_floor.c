@@ -141,6 +141,45 @@ static void test_an_unclean_member_is_filled_though_objects_are_in_doubt(void **
 	}
 }
 
+/*
+ * Each object in doubt is locked until it has its entry, and none is committed while the seat waits:
+ * so more than are settled at a time must get theirs, or the pushes of the others never end.
+ */
+static void test_the_wait_ends_with_many_objects_in_doubt(void **state)
+{
+	for (unsigned seed = 51; seed < 54; seed++) {
+		const struct herd_options options = {.seed = seed,
+						     .nodes = 2,
+						     .copies = 2,
+						     .min_insync = 2,
+						     .pg_count = 1,
+						     .volume_bytes = 256 * MIB};
+		struct herd *herd = herd_new(&options);
+		unsigned primary = (unsigned)herd_primary(herd, 0), member = !primary;
+		struct store_pg_info info;
+
+		for (uint64_t at = 0; at < 256 * MIB; at += 4 * MIB)
+			assert_int_equal(herd_write(herd, primary, at, 16 * KIB), 0);
+		herd_run(herd, 200);
+		herd_kill(herd, member, SIM_DEATH_CERTAIN);
+		for (uint64_t at = 0; at < 240 * MIB; at += 4 * MIB)
+			herd_write_begin(herd, primary, at, 8 * KIB);
+		herd_run(herd, 200);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		herd_start(herd, primary);
+		herd_run(herd, 500);
+		store_pg_info(herd->nodes[primary].store, 0, &info);
+		assert_true(info.tail_count >= 60);
+		herd->nodes[member].says_unclean = true;
+		herd_start(herd, member);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
 static bool is_whole(struct herd *herd)
 {
 	struct store_pg_info info;
@@ -275,6 +314,7 @@ int main(void)
 		cmocka_unit_test(test_a_write_that_marks_the_other_member_waits_until_it_is_filled),
 		cmocka_unit_test(test_it_is_so_under_load),
 		cmocka_unit_test(test_an_unclean_member_is_filled_though_objects_are_in_doubt),
+		cmocka_unit_test(test_the_wait_ends_with_many_objects_in_doubt),
 		cmocka_unit_test(test_a_primary_with_holes_at_the_floor_heals),
 		cmocka_unit_test(test_a_join_does_not_meet_a_member_whose_tail_is_unknown),
 	};
