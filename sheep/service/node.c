@@ -1,20 +1,16 @@
 /*
- * The life of a sheep up to the moment when it serves; stop.c has the rest.
+ * The life of a sheep from when it is open until it serves; open.c is before, stop.c after.
  *
  * Always true: (1) nothing is acknowledged before our own registration has been applied here
- * (R1); (2) a store's incarnation is raised on disk before it is registered, but for a restored store's;
- * (3) the engine's
- * loop is worker 0's, and only there are state, hub, caretaker and this file's functions called
- * once the loops run.
+ * (R1); (2) a store's incarnation is raised on disk before it is registered, but for a restored
+ * store's; (3) the engine's loop is worker 0's, and only there are state, hub, caretaker and this
+ * file's functions called once the loops run.
  */
 #include "sheep/service/node.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
-#include <poll.h>
 
 #include <systemd/sd-daemon.h>
 
@@ -25,7 +21,6 @@
 #include "lib/base/text.h"
 #include "sheep/service/admin.h"
 #include "sheep/service/exports.h"
-#include "sheep/service/identity.h"
 #include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
@@ -382,7 +377,7 @@ static void on_left(void *context)
 	node_left(node);
 }
 
-static const struct state_callbacks state_callbacks = {
+const struct state_callbacks node_state_callbacks = {
 	.ready = on_ready,
 	.applied = on_applied,
 	.members = on_members,
@@ -391,245 +386,6 @@ static const struct state_callbacks state_callbacks = {
 	.failed = on_engine_failed,
 	.left = on_left,
 };
-
-/* ---- signals ---- */
-
-static void on_signal(struct loop_op *op, int result)
-{
-	struct node *node = container_of_type(op, struct node, signal_op);
-	struct signalfd_siginfo info;
-
-	if (result < 0) { /* cancelled: the last thing of a stop */
-		for (unsigned i = 0; i < node->worker_count; i++)
-			loop_stop(node->workers[i].loop);
-		return;
-	}
-	while (read(node->signal_fd, &info, sizeof(info)) == sizeof(info)) {
-		if (node->signals++ > 0) {
-			log_warning("sheep: a second signal: stopping at once");
-			_exit(1);
-		}
-		node_stop(node, strsignal((int)info.ssi_signo));
-	}
-	loop_poll(node->workers[0].loop, op, node->signal_fd, POLLIN);
-}
-
-static int open_signals(struct node *node, struct error *err)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-		return error_set(err, -errno, "signals");
-	(void)signal(SIGPIPE, SIG_IGN);
-	node->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (node->signal_fd < 0)
-		return error_set(err, -errno, "signalfd");
-	node->signal_op.done = on_signal;
-	loop_poll(node->workers[0].loop, &node->signal_op, node->signal_fd, POLLIN);
-	return 0;
-}
-
-/* ---- opening ---- */
-
-static int open_loops(struct node *node, struct logger *logger, struct error *err)
-{
-	for (unsigned i = 0; i < node->worker_count; i++) {
-		struct worker *worker = &node->workers[i];
-		const struct loop_options options = {
-			.backend = node->settings->io, .name = "loop", .logger = logger};
-		worker->node = node;
-		worker->index = i;
-		int rc = loop_new(&options, &worker->loop, err);
-		if (rc < 0)
-			return error_wrap(err, rc, "loop %u", i);
-		node->loops[i] = worker->loop;
-	}
-	return 0;
-}
-
-static void on_store_failed(void *context, struct store *store, int error)
-{
-	worker_store_failed(context, error);
-}
-
-static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
-			     const struct object_key *key)
-{
-	worker_store_corrupt(context, pg, key);
-}
-
-static int open_stores(struct node *node, struct error *err)
-{
-	struct loop *loop = node->workers[0].loop;
-	const struct store_options options = {.size_bytes = node->settings->store_size};
-	char dir[NOTE_PATH_MAX];
-	int rc = note_dir(loop, node->settings->runtime_dir, dir, err);
-
-	if (rc < 0)
-		return rc;
-	for (unsigned i = 0; i < node->settings->stores.count; i++) {
-		struct node_store *store = &node->stores[i];
-		const struct store_callbacks callbacks = {
-			.failed = on_store_failed, .corrupt = on_store_corrupt, .context = store};
-		const char *path = node->settings->stores.items[i];
-		store->node = node;
-		rc = store_open(node->loops, node->worker_count, path, &options, &callbacks,
-				&store->store, err);
-		if (rc < 0)
-			return rc; /* the text names it */
-		node->store_count++;
-		store->start = random_u64(loop_random(loop));
-		store->is_unclean = note_is_unclean(loop, dir, store->store);
-		if (store->is_unclean)
-			log_warning("store '%s': not stopped cleanly before the machine went down: "
-				    "its copies are filled again",
-				    path);
-	}
-	return 0;
-}
-
-/* A node with stores was once its first store; a gateway is what it drew at its first start. */
-static int open_identity(struct node *node, struct error *err)
-{
-	struct loop *loop = node->workers[0].loop;
-	const struct settings *settings = node->settings;
-	struct uuid drawn = uuid_make(loop_random(loop));
-
-	if (node->store_count)
-		return identity_open(loop, settings->stores.items, settings->stores.count,
-				     &store_identity(node->stores[0].store)->uuid, &node->uuid,
-				     err);
-	int rc = loop_sync_mkdir(loop, settings->state);
-	if (rc < 0 && rc != -EEXIST)
-		return error_set(err, rc, "state directory '%s'", settings->state);
-	return identity_open(loop, &settings->state, 1, &drawn, &node->uuid, err);
-}
-
-static int open_worker(struct node *node, struct worker *worker, struct error *err)
-{
-	const struct wire_identity identity = node_identity(node);
-	const struct net_options net_options = {.loop_index = (uint16_t)worker->index};
-	const struct pg_env env = {
-		.loop = worker->loop, .context = worker, .propose = worker_propose};
-	int rc = net_new(worker->loop, &net_options, &identity, &worker->net, err);
-
-	if (rc < 0)
-		return rc;
-	rc = pg_peers_new(worker->net, &worker->peers, err);
-	if (rc < 0)
-		return rc;
-	struct pg_env with_peers = env;
-	with_peers.peers = worker->peers;
-	rc = pg_set_new(&with_peers, &worker->set, err);
-	if (rc < 0)
-		return rc;
-	node->sets[worker->index] = worker->set;
-	const struct net_service service = {.protocol = figures_protocol(node->figures),
-					    .context = worker->set};
-	rc = net_serve(worker->net, &service);
-	if (rc < 0)
-		return error_set(err, rc, "peer protocol");
-	const struct gateway_options gateway_options = {
-		.loop = worker->loop,
-		.loop_index = worker->index,
-		.loop_count = node->worker_count,
-		.hub = node->hub,
-		.hub_loop = node->workers[0].loop,
-		.loops = node->loops,
-		.sets = node->sets,
-		.peers = worker->peers,
-	};
-	worker->gateway = gateway_new(&gateway_options);
-	worker->exports = worker->gateway ? exports_new(worker->net, worker->gateway) : NULL;
-	return worker->exports ? 0 : error_set(err, -ENOMEM, "gateway");
-}
-
-static int open_workers(struct node *node, struct error *err)
-{
-	const struct gateway_hub_options hub_options = {
-		.loop = node->workers[0].loop, .propose = node_propose_for_hub, .context = node};
-	struct net *nets[SETTINGS_LOOPS_MAX];
-
-	node->hub = gateway_hub_new(&hub_options);
-	node->figures = figures_new(node);
-	if (!node->hub || !node->figures)
-		return error_set(err, -ENOMEM, "gateway");
-	for (unsigned i = 0; i < node->worker_count; i++) {
-		int rc = open_worker(node, &node->workers[i], err);
-		if (rc < 0)
-			return rc;
-		nets[i] = node->workers[i].net;
-	}
-	net_group(nets, node->worker_count);
-	return 0;
-}
-
-static int open_cluster(struct node *node, struct error *err)
-{
-	struct loop *loop = node->workers[0].loop;
-	const struct state_options options = {
-		.loop = loop,
-		.engine = node->settings->cluster,
-		.node = node->uuid,
-		.start = node->start,
-		.callbacks = &state_callbacks,
-		.context = node,
-	};
-	int rc = state_open(&options, &node->state, err);
-
-	if (rc < 0)
-		return rc;
-	node->caretaker = caretaker_new(loop, node->state, &node->uuid);
-	if (!node->caretaker)
-		return error_set(err, -ENOMEM, "caretaker");
-	return admin_new(node, &node->admin, err);
-}
-
-int node_open(const struct settings *settings, struct logger *logger, struct node **out,
-	      struct error *err)
-{
-	struct node *node = calloc(1, sizeof(*node));
-	int rc;
-
-	if (!node)
-		return error_set(err, -ENOMEM, "sheep");
-	node->settings = settings;
-	node->signal_fd = -1;
-	node->workers = calloc(settings->loops, sizeof(*node->workers));
-	node->loops = calloc(settings->loops, sizeof(*node->loops));
-	node->sets = calloc(settings->loops, sizeof(*node->sets));
-	node->stores = calloc(settings->stores.count + 1, sizeof(*node->stores));
-	if (!node->workers || !node->loops || !node->sets || !node->stores) {
-		node->is_abandoned = true;
-		node_free(node);
-		return error_set(err, -ENOMEM, "sheep");
-	}
-	node->worker_count = settings->loops;
-	rc = open_loops(node, logger, err);
-	if (rc == 0)
-		rc = open_stores(node, err);
-	if (rc == 0) {
-		node->start = random_u64(loop_random(node->workers[0].loop)) | 1;
-		rc = open_identity(node, err);
-	}
-	if (rc == 0)
-		rc = open_workers(node, err);
-	if (rc == 0)
-		rc = node_listen_peers(node, err);
-	if (rc == 0)
-		rc = open_cluster(node, err);
-	if (rc == 0)
-		rc = open_signals(node, err);
-	if (rc < 0) {
-		node_abandon(node);
-		return rc;
-	}
-	*out = node;
-	return 0;
-}
 
 /* ---- running ---- */
 

@@ -101,6 +101,8 @@ bool node_is_serving(const struct node *node);
 /* node.c */
 /* As HELLOs say it. */
 struct wire_identity node_identity(const struct node *node);
+/* What the cluster's state tells us. */
+extern const struct state_callbacks node_state_callbacks;
 /* Something that cannot be gone on with: stop, and exit with 1. */
 void node_fail(struct node *node, const struct error *err);
 
