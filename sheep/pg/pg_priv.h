@@ -6,7 +6,10 @@
  *   lead      what a seat has while its store is the primary
  *   entry     one numbered change, from the primary's store to every member
  *   io, write client operations of a lead
- *   takeover  tails, settle
+ *   takeover  tails
+ *   fence     the old primary
+ *   requests  the table of executed requests, to a member
+ *   settle    what the tails left in doubt
  *   filler    a joining, marked or holey member, as its primary fills it
  *   push      one object on its way to such a member
  *   heal      an object of ours that is missing, fetched from a member
@@ -41,6 +44,7 @@
 #define PG_FUTURE_MAX	  4096u	 /* messages of one set that wait for a later map */
 #define PG_ENTRIES_MAX	  16384u /* not committed, of one PG: its tail must fit one message */
 #define PG_COMMIT_IDLE_NS (50 * NS_PER_MS)
+#define PG_ASK_AGAIN_NS	  (200 * NS_PER_MS)
 
 struct pg;
 struct pg_lead;
@@ -461,18 +465,32 @@ bool pg_lead_has_space(const struct pg_lead *lead, uint64_t bytes);
 
 /* ---- takeover.c ---- */
 
+/* Must its tail be known before anybody is served? (T1) */
+static inline bool pg_member_must_answer(const struct pg_member *member)
+{
+	return member->kind == PG_MEMBER_ISR;
+}
 /* Ask all listed members for their tails, anew. */
 void pg_collect_start(struct pg_lead *lead);
 void pg_collect_tick(struct pg_lead *lead, uint64_t now);
 bool pg_collect_is_done(const struct pg_lead *lead);
+
+/* ---- fence.c ---- */
+
+void pg_fence_ask(struct pg_lead *lead);
+void pg_fence_tick(struct pg_lead *lead, uint64_t now);
+
+/* ---- requests.c ---- */
+
+/* The requests executed here, to a member, in the order of the entries. 0 or -ENOMEM. */
+int pg_requests_send(struct pg_member *member, uint64_t n);
+
+/* ---- settle.c ---- */
+
 /* Tails are here: lock what is in doubt, replace the members' requests. 0 or -ENOMEM. */
 int pg_settle_start(struct pg_lead *lead);
 void pg_settle_run(struct pg_lead *lead);
 void pg_settle_end(struct pg_lead *lead);
-void pg_fence_ask(struct pg_lead *lead);
-void pg_fence_tick(struct pg_lead *lead, uint64_t now);
-/* The requests executed here, to a member, in the order of the entries. 0 or -ENOMEM. */
-int pg_requests_send(struct pg_member *member, uint64_t n);
 
 /* ---- filler.c ---- */
 

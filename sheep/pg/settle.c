@@ -1,0 +1,343 @@
+/*
+ * What is in doubt when a reign begins (REPLICATION, T2).
+ *
+ * An object named in any tail, ours included, is in doubt: it is locked before anybody is served, and
+ * written again as one entry of our reign, with our content in all blocks that any tail names.
+ * Everything else is served at once. Until all of that is committed no commit point of our reign is
+ * told to anybody, our own store included: so whoever comes after us finds in some tail all that we
+ * had to settle.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sheep/pg/pg_priv.h"
+
+#define SETTLES_RUNNING 16u /* objects of one PG at a time */
+
+struct pg_settle {
+	struct cds_list_head link; /* in the lead */
+	struct pg_lead *lead;	   /* NULL: it ended */
+	struct pg_set *set;
+	struct pg_plan_object *object;
+	struct pg_lock lock;
+	bool is_running;
+	bool is_out; /* a read, a heal or an entry */
+	struct pg_heal_wait heal;
+	struct store_read read;
+	uint8_t states[OBJECT_BLOCKS];
+	uint32_t crcs[OBJECT_BLOCKS];
+	struct store_run runs[OBJECT_BLOCKS];
+};
+
+static void settle_free(struct pg_settle *settle)
+{
+	pg_lock_release(&settle->set->locks, &settle->lock);
+	buffer_put(settle->read.data.buffer);
+	free(settle->object);
+	free(settle);
+}
+
+static void settle_done(struct pg_settle *settle)
+{
+	struct pg_lead *lead = settle->lead;
+
+	cds_list_del(&settle->link);
+	lead->settle_running--;
+	lead->settle_sent--;
+	lead->settle_left--;
+	settle->set->counters.settled_objects++;
+	settle_free(settle);
+	if (lead->settle_left == 0)
+		log_debug("pg %u reign %llu: settled", lead->id, (unsigned long long)lead->reign);
+	pg_settle_run(lead);
+}
+
+static void on_settled(struct pg_entry *entry, int result)
+{
+	struct pg_settle *settle = entry->owner;
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else if (result == 0)
+		settle_done(settle);
+}
+
+/* Not now: no entry, no memory, or the object was found damaged. The tick tries again. */
+static void settle_later(struct pg_settle *settle)
+{
+	buffer_put(settle->read.data.buffer);
+	settle->read.data.buffer = NULL;
+	settle->is_running = false;
+	settle->lead->settle_running--;
+	pg_set_active(settle->lead->pg);
+}
+
+static bool is_named(const struct pg_settle *settle, uint32_t block)
+{
+	return settle->object->is_whole || bitmap_test(settle->object->blocks, block);
+}
+
+/* Our content in all named blocks. Absent ones are said to be so: the entry names them, too. */
+static uint32_t settle_runs(struct pg_settle *settle)
+{
+	uint32_t runs = 0, crcs = 0;
+
+	for (uint32_t i = 0; i < OBJECT_BLOCKS; i++) {
+		if (!is_named(settle, i))
+			continue;
+		struct store_run *last = runs ? &settle->runs[runs - 1] : NULL;
+		if (last && last->block + last->count == i && last->state == settle->states[i])
+			last->count++;
+		else
+			settle->runs[runs++] = (struct store_run){
+				.block = (uint16_t)i, .count = 1, .state = settle->states[i]};
+		if (settle->states[i] == BLOCK_DATA)
+			settle->crcs[crcs++] = settle->crcs[i]; /* never ahead of i */
+	}
+	return runs;
+}
+
+static int settle_build(struct pg_settle *settle, struct pg_entry *entry)
+{
+	uint32_t runs = settle_runs(settle), at = 0;
+	int rc = pg_entry_runs(entry, settle->runs, runs);
+	struct buffer *buffer;
+
+	if (rc < 0 || entry->block_count == 0)
+		return rc;
+	buffer = buffer_new(settle->set->arena.buffers, entry->block_count * BLOCK_SIZE);
+	if (!buffer)
+		return -ENOMEM;
+	for (uint32_t r = 0; r < runs; r++) {
+		uint32_t bytes = settle->runs[r].count * BLOCK_SIZE;
+		if (settle->runs[r].state != BLOCK_DATA)
+			continue;
+		memcpy(buffer->data + at,
+		       settle->read.data.data + settle->runs[r].block * BLOCK_SIZE, bytes);
+		at += bytes;
+	}
+	struct slice slice = slice_of(buffer, 0, at);
+	rc = pg_entry_data(entry, &slice, 1, settle->crcs);
+	buffer_put(buffer);
+	return rc;
+}
+
+static void settle_submit(struct pg_settle *settle, bool exists)
+{
+	struct pg_lead *lead = settle->lead;
+	struct pg_entry *entry = pg_entry_new(lead);
+	int rc = 0;
+
+	if (!entry) {
+		settle_later(settle);
+		return;
+	}
+	if (!exists) {
+		entry->flags |= PEER_ENTRY_DELETE;
+		rc = pg_entry_runs(entry, NULL, 0);
+	} else {
+		rc = settle_build(settle, entry);
+	}
+	entry->append.key = settle->object->key;
+	entry->append.family = settle->object->family;
+	entry->committed = on_settled;
+	entry->owner = settle;
+	entry->lock = &settle->lock;
+	if (rc == 0)
+		rc = pg_entry_submit(entry, true);
+	if (rc < 0) {
+		log_warning("pg %u: object %llu.%u cannot be settled now: %s", lead->id,
+			    (unsigned long long)settle->object->key.layer,
+			    settle->object->key.index, err_text(rc));
+		pg_entry_drop(entry);
+		settle_later(settle);
+		return;
+	}
+	settle->is_out = true;
+	lead->settle_sent++;
+	buffer_put(settle->read.data.buffer); /* the entry has what it needs of it */
+	settle->read.data.buffer = NULL;
+}
+
+static void on_settle_read(struct store_read *read, int result)
+{
+	struct pg_settle *settle = container_of_type(read, struct pg_settle, read);
+	struct pg_set *set = settle->set;
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else if (result < 0)
+		settle_later(settle); /* missing by now: healed first, then */
+	else
+		settle_submit(settle, true);
+	pg_set_release(set);
+}
+
+static void settle_go(struct pg_settle *settle);
+
+static void on_settle_healed(struct pg_heal_wait *wait, int result)
+{
+	struct pg_settle *settle = container_of_type(wait, struct pg_settle, heal);
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else
+		settle_later(settle);
+}
+
+static void settle_go(struct pg_settle *settle)
+{
+	struct store *store = pg_store_of(settle->lead->pg);
+	struct store_object object;
+	int exists = store_object(store, settle->lead->id, &settle->object->key, &object);
+
+	settle->is_running = true;
+	settle->lead->settle_running++;
+	if (exists <= 0) {
+		settle_submit(settle, false);
+		return;
+	}
+	settle->is_out = true;
+	if (object.is_missing) {
+		settle->heal.done = on_settle_healed;
+		pg_heal_object(settle->lead, &settle->object->key, PG_HEAL_LOCKED, &settle->heal);
+		return;
+	}
+	settle->read = (struct store_read){
+		.done = on_settle_read,
+		.pg = settle->lead->id,
+		.family = settle->object->family,
+		.index = settle->object->key.index,
+		.layers = &settle->object->key.layer,
+		.layer_count = 1,
+		.count = OBJECT_BLOCKS,
+		.crcs = settle->crcs,
+		.states = settle->states,
+	};
+	pg_set_hold(settle->set);
+	store_read(store, &settle->read);
+}
+
+/* Where nothing can be committed, those that have their entry hold up nobody else. */
+static bool is_busy(const struct pg_lead *lead)
+{
+	bool is_stuck = !pg_lead_may_commit(lead) || pg_lead_is_alone(lead);
+
+	return lead->settle_running - (is_stuck ? lead->settle_sent : 0) >= SETTLES_RUNNING;
+}
+
+void pg_settle_run(struct pg_lead *lead)
+{
+	struct pg_settle *settle;
+
+	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING)
+		return;
+again:
+	if (is_busy(lead))
+		return;
+	cds_list_for_each_entry(settle, &lead->settles, link) {
+		if (settle->is_running || !settle->lock.is_granted)
+			continue;
+		settle_go(settle);
+		if (!settle->is_running)
+			return; /* there is no room: the tick goes on */
+		goto again;
+	}
+}
+
+/* A push to a joining store had it; clients queue behind us. */
+static void on_settle_granted(struct pg_lock *lock)
+{
+	pg_set_active(container_of_type(lock, struct pg_settle, lock)->lead->pg);
+}
+
+static int settle_new(struct pg_lead *lead, struct pg_plan_object *object)
+{
+	struct pg_settle *settle = calloc(1, sizeof(*settle));
+
+	if (!settle)
+		return -ENOMEM;
+	settle->lead = lead;
+	settle->set = lead->pg->set;
+	settle->object = object;
+	settle->lock.granted = on_settle_granted;
+	int rc = pg_lock_take(&settle->set->locks, &settle->lock, &object->key, PG_LOCK_EXCLUSIVE,
+			      0, OBJECT_BLOCKS);
+	if (rc < 0) {
+		free(settle);
+		return rc;
+	}
+	cds_list_add_tail(&settle->link, &lead->settles);
+	lead->settle_left++;
+	return 0;
+}
+
+static int add_own_tail(struct pg_lead *lead)
+{
+	struct store *store = pg_store_of(lead->pg);
+	uint32_t count = store_pg_tail(store, lead->id, NULL, 0);
+	struct store_tail_entry *tail;
+	int rc;
+
+	if (count == 0)
+		return 0;
+	tail = calloc(count, sizeof(*tail));
+	if (!tail)
+		return -ENOMEM;
+	count = min_of(store_pg_tail(store, lead->id, tail, count), count);
+	rc = pg_plan_add_tail(&lead->plan, tail, count);
+	free(tail);
+	return rc;
+}
+
+int pg_settle_start(struct pg_lead *lead)
+{
+	struct pg_plan_object *object;
+	int rc = lead->has_own_tail ? 0 : add_own_tail(lead);
+
+	if (rc < 0)
+		return rc;
+	lead->has_own_tail = true;
+	while ((object = pg_plan_take(&lead->plan))) {
+		rc = settle_new(lead, object);
+		if (rc < 0) {
+			free(object); /* its row comes again: the members are asked again */
+			lead->has_own_tail = false;
+			pg_collect_start(lead);
+			return rc;
+		}
+	}
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (!pg_member_must_answer(member))
+			continue;
+		member->owes_requests = true;
+		member->progress_ns = loop_now(lead->pg->set->loop);
+		if (pg_requests_send(member, 0) < 0)
+			member->is_broken = true; /* the tick sends it */
+	}
+	lead->has_settled = true;
+	if (lead->settle_left > 0)
+		log_info("pg %u epoch %llu: %u objects are in doubt and are settled", lead->id,
+			 (unsigned long long)lead->pg->epoch, lead->settle_left);
+	return 0;
+}
+
+void pg_settle_end(struct pg_lead *lead)
+{
+	struct pg_settle *settle, *next;
+
+	cds_list_for_each_entry_safe(settle, next, &lead->settles, link) {
+		cds_list_del(&settle->link);
+		settle->lead = NULL;
+		pg_lock_release(&settle->set->locks, &settle->lock);
+		if (!settle->is_out)
+			settle_free(settle);
+	}
+	lead->settle_left = 0;
+	lead->settle_running = 0;
+	lead->settle_sent = 0;
+}
