@@ -4,7 +4,8 @@
  *   set       all seats of one loop: maps, ticks, what waits for a later map
  *   pg        one seat (a PG on a store of ours): its state, and what it is: member or primary
  *   lead      what a seat has while its store is the primary
- *   entry     one numbered change, from the primary's store to every member
+ *   entry     one numbered change: made, numbered, committed
+ *   send      the same on its way to the members
  *   io, write client operations of a lead
  *   takeover  tails
  *   fence     the old primary
@@ -381,6 +382,7 @@ void pg_member_refuse(struct pg_member *member, int why);
 
 /* NULL: no room now; what waits is tried again when there is. */
 struct pg_entry *pg_entry_new(struct pg_lead *lead);
+void pg_entry_put(struct pg_entry *entry);
 /* Give up one that was not submitted. */
 void pg_entry_drop(struct pg_entry *entry);
 /* 0 or -ENOMEM. */
@@ -398,14 +400,19 @@ int pg_entry_data(struct pg_entry *entry, const struct slice *slices, uint32_t c
 int pg_entry_submit(struct pg_entry *entry, bool any_previous);
 /* Commit what can be. */
 void pg_lead_commit(struct pg_lead *lead);
+/* Our part of a lead that ends: nobody knows what becomes of its entries. */
+void pg_entries_end(struct pg_lead *lead, int result);
+
+/* ---- send.c ---- */
+
+/* To all members that want it. */
+void pg_entry_send(struct pg_entry *entry);
 /* Send again what is not acknowledged, when everything has come back. */
 void pg_member_resend(struct pg_member *member, uint64_t now);
 /* Tell it the commit point by a message of its own. */
 void pg_commit_tell(struct pg_member *member, uint64_t commit_n);
 /* Forget what was to be sent to it. */
 void pg_member_forget(struct pg_member *member);
-/* Our part of a lead that ends: nobody knows what becomes of its entries. */
-void pg_entries_end(struct pg_lead *lead, int result);
 
 /* ---- io.c ---- */
 
