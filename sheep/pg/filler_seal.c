@@ -1,0 +1,142 @@
+/*
+ * The end of a join: seal, digests, expand (REPLICATION, J4).
+ *
+ * The member is counted like one in sync before it is asked to seal. What it and we have is compared at
+ * one number of the order. From the proposal of the expand on nothing is relaxed until it is decided.
+ */
+#include "sheep/pg/filler_priv.h"
+
+#define DIFFER_NS NS_PER_S /* after digests that differ */
+
+void pg_fill_propose(struct pg_filler *filler, uint64_t now)
+{
+	struct pg *pg = filler->pg;
+	const struct cluster_join join = {.store = filler->member->store,
+					  .index = filler->join,
+					  .incarnation = filler->incarnation};
+
+	filler->expand_ns = now;
+	/* A lost member whose tail nobody has must not come back to lead (T2): it goes with this. */
+	if (filler->drop && !cluster_pg_may_swap(pg->set->map, &pg->row, filler->drop))
+		return;
+	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, filler->drop));
+}
+
+static void on_sealed(struct pg_ask *ask, int result)
+{
+	struct pg_filler *filler = pg_fill_of(ask);
+	const struct peer_seal_reply *reply = ask->call.reply_body;
+	const struct pg_member *lost;
+
+	if (!filler || filler->state != FILL_SEALING)
+		return;
+	if (result < 0) {
+		pg_filler_broken(filler, result);
+		return;
+	}
+	if (ask->epoch != filler->pg->epoch) {
+		pg_fill_enter(filler, FILL_FILLING, "the epoch changed");
+		pg_fill_relax(filler);
+		return;
+	}
+	lost = pg_lead_member(filler->lead, filler->drop);
+	if (lost && !pg_member_is_lost(lost)) {
+		pg_fill_enter(filler, FILL_FILLING, "a member that was lost is back");
+		pg_fill_relax(filler);
+		return;
+	}
+	if (from_le64(reply->digest) != filler->digest ||
+	    from_le64(reply->objects) != filler->objects || from_le64(reply->missing) != 0) {
+		filler->pg->set->counters.digest_mismatches++;
+		log_warning("pg %u: store %u: %llu objects, %llu missing, other digest than ours "
+			    "(%llu objects): compared again",
+			    filler->pg->id, filler->member->store,
+			    (unsigned long long)from_le64(reply->objects),
+			    (unsigned long long)from_le64(reply->missing),
+			    (unsigned long long)filler->objects);
+		pg_fill_again(filler, DIFFER_NS, "digests differ");
+		return;
+	}
+	pg_fill_enter(filler, FILL_EXPANDING, "digests agree");
+	filler->pg->set->counters.expands++;
+	pg_fill_propose(filler, loop_now(filler->pg->set->loop));
+}
+
+void pg_digest(struct pg *pg, uint64_t *digest, uint64_t *objects, uint64_t *missing)
+{
+	struct object_key cursor;
+	const struct object_key *after = NULL;
+	struct store_object object;
+
+	*digest = *objects = *missing = 0;
+	while (store_object_next(pg_store_of(pg), pg->id, after, &object) > 0) {
+		cursor = object.key;
+		after = &cursor;
+		if (pg_is_garbage(pg->set, object.key.layer))
+			continue;
+		*missing += object.is_missing;
+		*objects += 1;
+		*digest += pg_digest_of(&object.key, object.version);
+	}
+}
+
+void pg_fill_seal(struct pg_filler *filler)
+{
+	struct pg_member *member = filler->member;
+	struct pg_lead *lead = filler->lead;
+	uint64_t n = lead->next_n - 1, after = member->after_n, missing;
+	struct pg_ask *ask;
+
+	/* In the order of the entries: not while some of them wait to be sent again. */
+	if (member->is_broken || member->refused)
+		return;
+	if (pg_requests_send(member, after) < 0)
+		return;
+	ask = pg_ask_new(filler->pg, member->store, 0);
+	if (!ask)
+		return;
+	const struct peer_seal body = {
+		.epoch = to_le64(ask->epoch),
+		.reign = to_le64(lead->reign),
+		.n = to_le64(n),
+		.after = to_le64(after),
+		.join = to_le64(filler->join),
+		.start = to_le64(filler->start),
+		.map_index = to_le64(filler->pg->set->index),
+		.pg = to_le32(filler->pg->id),
+		.store = to_le32(member->store),
+	};
+	pg_fill_enter(filler, FILL_SEALING, "nothing is missing");
+	member->kind = PG_MEMBER_SEALED;
+	member->after_n = n;
+	pg_digest(filler->pg, &filler->digest, &filler->objects, &missing);
+	ask->owner = pg_fill_tag(filler);
+	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_SEAL, &body, sizeof(body), on_sealed);
+}
+
+/*
+ * What is in doubt must be in all logs of those that could lead without this member (T2). Where that
+ * cannot be, because they are lost, one of them goes with the expand, and it alone may be up.
+ */
+bool pg_fill_may_seal(struct pg_filler *filler)
+{
+	const struct pg_lead *lead = filler->lead;
+	const struct pg *pg = filler->pg;
+	uint32_t lost = 0, up = 0;
+
+	filler->drop = 0;
+	if (pg_lead_is_everywhere(lead, filler->doubt_n))
+		return true;
+	if (!pg_lead_is_alone(lead))
+		return false;
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		uint32_t store = lead->members[i]->store;
+		if (lead->members[i]->kind != PG_MEMBER_ISR)
+			continue;
+		lost++;
+		up += cluster_store_is_up(pg->set->map, store);
+		if (cluster_pg_may_swap(pg->set->map, &pg->row, store))
+			filler->drop = store;
+	}
+	return up == 0 || (lost == 1 && filler->drop);
+}
