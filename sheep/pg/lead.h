@@ -1,0 +1,110 @@
+/*
+ * What a seat has while its store is the primary: its members, and its place in the order.
+ * lead.c, garbage.c.
+ */
+#ifndef PG_LEAD_H
+#define PG_LEAD_H
+
+#include "sheep/pg/set.h"
+
+enum pg_member_kind {
+	PG_MEMBER_ISR,	   /* must have an entry before it is committed */
+	PG_MEMBER_FILLING, /* is sent what it is known to need */
+	PG_MEMBER_SEALED,  /* joining, and counted like the ISR from here on (J4) */
+	PG_MEMBER_MARKED,  /* listed, marked, not there: nothing is sent */
+};
+
+struct pg_member {
+	struct pg_lead *lead;
+	uint32_t store, node;
+	enum pg_member_kind kind;
+	uint64_t has_n;		    /* the highest entry that it has acknowledged */
+	uint64_t after_n;	    /* the last entry put into its stream */
+	struct cds_list_head calls; /* APPENDs that it has not acknowledged, by n */
+	uint32_t call_count;
+	uint32_t out;	   /* of them, those that are with the link */
+	bool is_broken;	   /* some came back without an answer: nothing new is sent before them */
+	uint64_t retry_ns; /* then from when on it is tried again */
+	uint32_t retries;
+	uint64_t progress_ns; /* when it last acknowledged something, or had nothing to */
+	int refused;	      /* why it must leave; 0: it need not */
+	uint64_t told_n;      /* commit point that it was told last */
+	uint64_t credit;      /* bytes, as it reported last */
+	/* its answer to COLLECT */
+	bool has_answered, is_asked;
+	uint64_t ask_ns;
+	/* REQUESTS that must be there before anything counts */
+	bool owes_requests;
+	struct pg_filler *filler;
+};
+
+struct pg_lead {
+	UT_hash_handle hh;
+	uint32_t id; /* of the PG */
+	struct pg *pg;
+	uint64_t reign;
+	uint64_t next_n;   /* of the next entry */
+	uint64_t stored_n; /* our own store has everything up to here */
+	uint64_t commit_n;
+	uint64_t commit_ns;	      /* when it last rose */
+	struct cds_list_head entries; /* not committed, by n */
+	uint32_t entry_count;
+	uint32_t sync_waits; /* entries in all logs that are not synced everywhere */
+	struct pg_member *members[PG_MEMBERS_MAX]; /* all but ourselves */
+	uint32_t member_count;
+	struct cds_list_head works;		  /* client operations */
+	struct pg_session *sessions;		  /* uthash */
+	uint64_t shrink_ns, handover_ns, join_ns; /* last proposals */
+	uint64_t tick_ns;
+	uint64_t members_epoch; /* pg_lead_members() has run for it */
+	bool needs_members;	/* it ran out of memory */
+	/* takeover */
+	struct pg_plan plan;
+	struct cds_list_head settles;
+	uint32_t settle_left; /* objects not yet committed: no commit point is told before */
+	uint32_t settle_running;
+	uint32_t settle_sent; /* of settle_left, those that have their entry */
+	uint64_t collect_ns;  /* when the members were asked */
+	bool has_own_tail;    /* in the plan */
+	bool has_settled;     /* pg_settle_start() has run */
+	uint64_t fence_ns;    /* serve from then on; 0: no fence */
+	uint64_t fence_index, fence_ask_ns;
+	bool is_fence_asked, is_fence_confirmed;
+	/* objects of ours that are missing */
+	struct cds_list_head heals;
+	uint32_t heal_count;
+	struct object_key heal_cursor;
+	bool has_heal_cursor;
+	/* garbage */
+	struct object_key garbage_cursor;
+	bool has_garbage_cursor, is_garbage_due;
+	uint32_t garbage_running;
+};
+
+/* ---- lead.c ---- */
+
+int pg_lead_begin(struct pg *pg);
+void pg_lead_end(struct pg *pg, int result);
+/* Members, kinds and links as the row has them now. 0 or -ENOMEM. */
+int pg_lead_members(struct pg_lead *lead);
+struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store);
+bool pg_lead_tick(struct pg_lead *lead, uint64_t now);
+/* In sync, but down, or it should leave. */
+bool pg_member_is_lost(const struct pg_member *member);
+/* Are all other members in sync lost? Then only a joining one can end the wait (S1). */
+bool pg_lead_is_alone(const struct pg_lead *lead);
+/* Enough members are in sync: what they all have may be acknowledged (S1, W3). */
+bool pg_lead_may_commit(const struct pg_lead *lead);
+/* Whatever is in doubt, entries up to @n too, is in the logs of all members in sync. */
+bool pg_lead_is_everywhere(const struct pg_lead *lead, uint64_t n);
+/* The commit point that may be told (T2). */
+uint64_t pg_lead_told(const struct pg_lead *lead);
+/* A member must go: it is proposed, now and again. */
+void pg_member_refuse(struct pg_member *member, int why);
+
+/* ---- garbage.c ---- */
+
+/* True: there may be more. */
+bool pg_garbage_tick(struct pg_lead *lead);
+
+#endif

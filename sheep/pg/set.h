@@ -1,0 +1,221 @@
+/*
+ * A set, its seats, and what they keep: set.c, pg.c, arena.c.
+ */
+#ifndef PG_SET_H
+#define PG_SET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <urcu/list.h>
+#include <uthash.h>
+
+#include "include/proto/peer.h"
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+#include "lib/base/pool.h"
+#include "lib/base/size.h"
+#include "sheep/pg/diff.h"
+#include "sheep/pg/locks.h"
+#include "sheep/pg/pg.h"
+#include "sheep/pg/plan.h"
+#include "sheep/pg/stream.h"
+
+#define PG_MEMBERS_MAX	  (LOG_SEATS_MAX + LOG_COPIES_MAX)
+#define PG_TICK_NS	  (20 * NS_PER_MS)
+#define PG_PROPOSE_NS	  (500 * NS_PER_MS) /* between two proposals of the same */
+#define PG_SLICES	  8u		    /* of an entry; more are gathered into one */
+#define PG_RUNS_INLINE	  4u
+#define PG_CRCS_INLINE	  12u
+#define PG_GAPS_MAX	  1024u	 /* messages of one seat that came too early */
+#define PG_FUTURE_MAX	  4096u	 /* messages of one set that wait for a later map */
+#define PG_ENTRIES_MAX	  16384u /* not committed, of one PG: its tail must fit one message */
+#define PG_COMMIT_IDLE_NS (50 * NS_PER_MS)
+#define PG_ASK_AGAIN_NS	  (200 * NS_PER_MS)
+
+struct pg_lead;
+struct pg_filler;
+
+/* ---- memory for small refcounted pieces ---- */
+
+struct pg_arena {
+	struct buffer_cache *buffers;
+	struct buffer *buffer;
+	uint32_t used;
+};
+
+/* @size bytes aligned to 8, with a reference of their own; buffer NULL: no memory. */
+struct slice pg_arena_take(struct pg_arena *arena, uint32_t size);
+void pg_arena_done(struct pg_arena *arena);
+
+/* ---- one local store ---- */
+
+struct pg_store {
+	struct cds_list_head link;
+	struct store *store;
+	uint32_t id;
+	uint64_t incarnation;
+	bool is_failed;
+	bool is_known;	      /* the map shows this incarnation (R1) */
+	uint64_t proposed_ns; /* STORE_FAILED */
+};
+
+/* What is remembered of a gateway's session (Q1). */
+struct pg_session {
+	uint64_t id;
+	uint64_t lowest; /* that its requests have told */
+	UT_hash_handle hh;
+};
+
+/* A message that waits: for a map, for what comes before it, for its store. */
+struct pg_parked {
+	struct cds_list_head link;
+	struct net_request *request;
+	uint64_t n;	/* of an APPEND: wait until this is applied, or the gap before is closed */
+	uint64_t after; /* of one in a gap */
+};
+
+/* ---- the set ---- */
+
+struct pg_set {
+	struct pg_env env;
+	struct loop *loop;
+	struct cluster_map *map; /* NULL before the first */
+	uint64_t index;		 /* of it */
+	struct cds_list_head stores;
+	struct pg *pgs;	       /* uthash by pg and store; seats stay once they are made */
+	struct pg_lead *leads; /* uthash by pg */
+	struct pg_locks locks;
+	struct pool *works, *entries, *calls, *applies, *remotes;
+	struct pg_arena arena;
+	struct cds_list_head arrivals; /* ios that wait for a work */
+	struct cds_list_head starved;  /* works that wait for an entry */
+	struct cds_list_head future_ios;
+	struct cds_list_head future_syncs;
+	struct cds_list_head future; /* pg_parked */
+	uint32_t future_count;
+	struct cds_list_head finished;	     /* ios to be told */
+	struct cds_list_head finished_syncs; /* syncs to be told */
+	struct cds_list_head active;	     /* seats that the tick looks at */
+	struct loop_op kick;
+	bool is_kicked;
+	struct loop_timer tick;
+	bool needs_all; /* look at all PGs at the next map */
+	/* recovery */
+	struct cds_list_head pushing; /* pg_push */
+	uint64_t starts;	      /* numbers given to beginnings of streams */
+	uint32_t pushes;	      /* objects in work: pushes and heals */
+	int64_t tokens;		      /* bytes that may be pushed now; below 0: a debt */
+	uint64_t tokens_ns;	      /* when they were counted last */
+	/* stopping */
+	bool is_stopping;
+	struct loop_op *stop_op;
+	uint64_t in_flight_bytes; /* data of entries that are not committed */
+	uint32_t busy; /* calls, store operations and timers out there that will come back */
+	struct pg_counters counters;
+};
+
+/* ---- a seat ---- */
+
+enum pg_state {
+	PG_IDLE,       /* the map gives us no part */
+	PG_MEMBER,     /* in the ISR, marked or joining: another store leads, or nobody */
+	PG_COLLECTING, /* we lead: not all listed members have answered with their tail */
+	PG_FENCED,     /* we lead: the old primary may still think that it does */
+	PG_SERVING,    /* we lead, and answer */
+	PG_WAITING,    /* we lead: too few members are in sync (S1) */
+	PG_LEAVING,    /* we lead, and finish what we began before another takes over */
+	PG_FAILED,     /* our store has stopped */
+	PG_STATE_COUNT
+};
+
+/* As member. */
+struct pg_part {
+	struct pg_stream stream;
+	bool has_stream;  /* the position is known */
+	bool is_refusing; /* it could not apply an entry: nothing more in this epoch (W2) */
+	bool syncs;	  /* acknowledge only what is synced (J4) */
+	uint64_t id;	  /* of the stream here: rises with every beginning and end */
+	uint64_t join;	  /* PG_JOIN under which it began; 0: none */
+	uint64_t start;	  /* as the primary numbered it */
+	struct cds_list_head gaps;    /* pg_parked by n */
+	struct cds_list_head again;   /* pg_parked by n: repeated ones, until they are applied */
+	struct cds_list_head applies; /* on their way into the store, in order */
+	uint32_t gap_count;
+	/* A table of requests that comes in pieces. */
+	struct store_request *requests;
+	uint32_t request_count;
+	uint64_t requests_reign, requests_n;
+};
+
+struct pg {
+	UT_hash_handle hh;
+	uint64_t key; /* pg << 32 | store */
+	uint32_t id;
+	struct pg_set *set;
+	struct pg_store *store;
+	struct cluster_pg row; /* as the map has it */
+	uint64_t epoch;	       /* that counts here: never falls */
+	enum pg_state state;
+	uint64_t entered_ns;
+	enum pg_role role;
+	struct pg_part part;
+	struct pg_lead *lead;
+	struct cds_list_head waiting; /* ios, until it serves */
+	uint32_t waiting_count;
+	struct cds_list_head active; /* in the set, when is_active */
+	bool is_active;
+	bool has_data;	 /* the store may have objects or a record of it */
+	bool has_holes;	 /* the store may have objects that are missing */
+	bool is_dropped; /* store_drop_pg() is running */
+	struct loop_op drop_op;
+	uint64_t join_proposed_ns, holes_proposed_ns;
+};
+
+static inline struct store *pg_store_of(const struct pg *pg)
+{
+	return pg->store->store;
+}
+
+/* ---- set.c ---- */
+
+struct pg *pg_find(struct pg_set *set, uint32_t pg, uint32_t store);
+struct pg_lead *pg_lead_find(struct pg_set *set, uint32_t pg);
+/* Something waits in the set's lists: look at them soon. */
+void pg_set_kick(struct pg_set *set);
+/* The tick looks at this seat until it says that nothing is left to do. */
+void pg_set_active(struct pg *pg);
+/* NULL commands (no memory) are dropped: what matters is proposed again. */
+void pg_set_propose(struct pg_set *set, struct cluster_command *command);
+uint64_t pg_set_time(const struct pg_set *set, enum cluster_setting_id id);
+/* Is the gateway's session, with or without the number of a loop, still in the map? */
+bool pg_session_is_alive(const struct pg_set *set, uint64_t session);
+/* One more, or one less, thing out there. */
+static inline void pg_set_hold(struct pg_set *set)
+{
+	set->busy++;
+}
+void pg_set_release(struct pg_set *set);
+/* Is @layer of a volume that was deleted? (M2) */
+bool pg_is_garbage(const struct pg_set *set, uint64_t layer);
+/* Does the object belong to this PG? For what peers say. */
+bool pg_holds_object(const struct pg_set *set, uint32_t pg, uint64_t family, uint32_t index);
+
+/* ---- pg.c ---- */
+
+const char *pg_state_name(enum pg_state state);
+void pg_enter(struct pg *pg, enum pg_state next, const char *why);
+/* The map changed for this seat. */
+void pg_apply(struct pg *pg, const struct cluster_pg *row);
+/* Our store is gone. */
+void pg_fail(struct pg *pg);
+/* From the tick. False: nothing to look at any more. */
+bool pg_tick(struct pg *pg, uint64_t now);
+/* Go on towards serving, as far as it can. */
+void pg_advance(struct pg *pg);
+/* Serving clients, or could as soon as the floor is there again. */
+static inline bool pg_is_leading(const struct pg *pg)
+{
+	return pg->state >= PG_COLLECTING && pg->state <= PG_LEAVING;
+}
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * A reign begins: takeover.c, fence.c, requests.c, settle.c.
+ */
+#ifndef PG_TAKEOVER_H
+#define PG_TAKEOVER_H
+
+#include "sheep/pg/lead.h"
+
+/* ---- takeover.c ---- */
+
+/* Must its tail be known before anybody is served? (T1) */
+static inline bool pg_member_must_answer(const struct pg_member *member)
+{
+	return member->kind == PG_MEMBER_ISR;
+}
+/* Ask all listed members for their tails, anew. */
+void pg_collect_start(struct pg_lead *lead);
+void pg_collect_tick(struct pg_lead *lead, uint64_t now);
+bool pg_collect_is_done(const struct pg_lead *lead);
+
+/* ---- fence.c ---- */
+
+void pg_fence_ask(struct pg_lead *lead);
+void pg_fence_tick(struct pg_lead *lead, uint64_t now);
+
+/* ---- requests.c ---- */
+
+/* The requests executed here, to a member, in the order of the entries. 0 or -ENOMEM. */
+int pg_requests_send(struct pg_member *member, uint64_t n);
+
+/* ---- settle.c ---- */
+
+/* Tails are here: lock what is in doubt, replace the members' requests. 0 or -ENOMEM. */
+int pg_settle_start(struct pg_lead *lead);
+void pg_settle_run(struct pg_lead *lead);
+void pg_settle_end(struct pg_lead *lead);
+
+#endif

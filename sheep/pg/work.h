@@ -1,0 +1,58 @@
+/*
+ * Client operations of a lead: io.c, write.c.
+ */
+#ifndef PG_WORK_H
+#define PG_WORK_H
+
+#include "sheep/pg/entry.h"
+#include "sheep/pg/recovery.h"
+
+struct pg_work {
+	struct pg_set *set;
+	struct pg_io *io;	      /* NULL: answered */
+	struct pg_lead *lead;	      /* NULL: it ended */
+	struct cds_list_head link;    /* in the lead */
+	struct cds_list_head starved; /* in the set, when is_starved */
+	bool is_starved;
+	struct pg_lock lock;
+	struct object_key key;
+	uint32_t block, count; /* that it touches */
+	uint32_t pending;      /* reads, entry and heal out there */
+	uint32_t heals;	       /* tries */
+	int result;	       /* of the reads: the first error */
+	struct pg_heal_wait heal;
+	bool is_merged;		    /* the blocks at its ends were read */
+	bool has_entry;		    /* it has its number */
+	struct store_read reads[2]; /* the read; or the first and the last block of a write */
+	uint64_t layers[STORE_LAYERS_MAX];
+};
+
+void pg_io_begin(struct pg_set *set, struct pg_io *io);
+/* Tell its owner, soon. */
+void pg_io_finish(struct pg_set *set, struct pg_io *io, int result);
+/* Answer; lock and memory go when nothing is out there. */
+void pg_work_end(struct pg_work *work, int result);
+/* One that was ended: nothing is out there any more, maybe. */
+void pg_work_put(struct pg_work *work);
+/* Take the lock (again) and go. */
+void pg_work_start(struct pg_work *work);
+/* Some layer's object is missing here: wait until it is healed, then start again. */
+void pg_work_heal(struct pg_work *work);
+/* Read blocks through all layers; pg_work_read() goes on when all reads are back. */
+void pg_work_read(struct pg_work *work, unsigned slot, uint32_t block, uint32_t count);
+/* No entry is to be had: try again when one is. */
+void pg_work_starve(struct pg_work *work);
+/* All ios of a seat that wait: judge them again. */
+void pg_io_rejudge(struct pg *pg);
+void pg_works_end(struct pg_lead *lead, int result);
+/* Those of sessions that have ended (Q2). */
+void pg_works_end_sessions(struct pg_lead *lead);
+void pg_io_drain(struct pg_set *set); /* from the kick */
+
+/* ---- write.c ---- */
+
+void pg_write_go(struct pg_work *work);
+/* The primary decides whether there is space, for all members (DESIGN 6, Full). */
+bool pg_lead_has_space(const struct pg_lead *lead, uint64_t bytes);
+
+#endif
