@@ -1,0 +1,119 @@
+/*
+ * All copies of each placement group against each other.
+ */
+#include "tests/sim/herd_priv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/base/size.h"
+
+struct compare {
+	struct store_sums sums;
+	bool is_done;
+	int result;
+};
+
+static void on_sums(struct store_sums *sums, int result)
+{
+	struct compare *compare = container_of_type(sums, struct compare, sums);
+
+	compare->is_done = true;
+	compare->result = result;
+}
+
+static struct compare *compared;
+
+static bool is_compared(struct herd *herd)
+{
+	return compared->is_done;
+}
+
+static void get_sums(struct herd *herd, struct herd_node *node, uint32_t pg,
+		     const struct object_key *key, struct compare *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->sums.done = on_sums;
+	out->sums.pg = pg;
+	out->sums.key = *key;
+	store_sums(node->store, &out->sums);
+	compared = out;
+	herd_until(herd, 10000, is_compared, "sums");
+	assert_int_equal(out->result, 0);
+}
+
+static void compare_object(struct herd *herd, struct herd_node *a, struct herd_node *b, uint32_t pg,
+			   const struct object_key *key)
+{
+	struct compare *x = calloc(1, sizeof(*x)), *y = calloc(1, sizeof(*y));
+
+	get_sums(herd, a, pg, key, x);
+	get_sums(herd, b, pg, key, y);
+	for (unsigned i = 0; i < OBJECT_BLOCKS; i++)
+		if (x->sums.states[i] != y->sums.states[i] ||
+		    (x->sums.states[i] == BLOCK_DATA && x->sums.crcs[i] != y->sums.crcs[i]))
+			fail_msg("seed %llu: pg %u object %llu.%u block %u differs at %s and %s",
+				 (unsigned long long)herd->options.seed, pg,
+				 (unsigned long long)key->layer, key->index, i, a->name, b->name);
+	free(x);
+	free(y);
+}
+
+static void compare_pg(struct herd *herd, struct herd_node *a, struct herd_node *b, uint32_t pg)
+{
+	struct object_key cursor;
+	const struct object_key *after = NULL;
+	struct store_object x, y;
+
+	for (;;) {
+		int more = store_object_next(a->store, pg, after, &x);
+		int others = store_object_next(b->store, pg, after, &y);
+		if (more != others || (more && object_key_compare(&x.key, &y.key) != 0))
+			fail_msg("seed %llu: pg %u: %s and %s have other objects",
+				 (unsigned long long)herd->options.seed, pg, a->name, b->name);
+		if (!more)
+			return;
+		if (version_compare(x.version, y.version) != 0 || x.is_missing || y.is_missing)
+			fail_msg("seed %llu: pg %u object %llu.%u: %s has (%llu,%llu)%s, %s "
+				 "(%llu,%llu)%s",
+				 (unsigned long long)herd->options.seed, pg,
+				 (unsigned long long)x.key.layer, x.key.index, a->name,
+				 (unsigned long long)x.version.reign,
+				 (unsigned long long)x.version.n, x.is_missing ? " missing" : "",
+				 b->name, (unsigned long long)y.version.reign,
+				 (unsigned long long)y.version.n, y.is_missing ? " missing" : "");
+		compare_object(herd, a, b, pg, &x.key);
+		cursor = x.key;
+		after = &cursor;
+	}
+}
+
+static struct herd_node *node_of(struct herd *herd, uint32_t store)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (herd->nodes[i].is_up && herd->nodes[i].store_id == store)
+			return &herd->nodes[i];
+	return NULL;
+}
+
+void herd_compare_copies(struct herd *herd)
+{
+	struct cluster_map *map = cluster_map_get(herd_map(herd));
+	const struct cluster_pg *row;
+	uint32_t from = 0;
+
+	while ((row = cluster_pg_next(map, from))) {
+		struct herd_node *first = node_of(herd, row->isr[0].store);
+		from = row->id + 1;
+		for (uint32_t i = 1; i < row->isr_count; i++) {
+			struct herd_node *other = node_of(herd, row->isr[i].store);
+			if (first && other)
+				compare_pg(herd, first, other, row->id);
+		}
+	}
+	cluster_map_put(map);
+}

@@ -1,0 +1,294 @@
+/*
+ * A node of the herd from its start to its end: a clean stop, or a crash.
+ */
+#include "tests/sim/herd_priv.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "include/proto/peer.h"
+#include "lib/base/assert.h"
+#include "lib/base/size.h"
+
+/* ---- the store's callbacks ---- */
+
+static void on_store_failed(void *context, struct store *store, int error)
+{
+	struct herd_node *node = context;
+
+	pg_set_store_failed(node->set, store, error);
+}
+
+static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
+			     const struct object_key *key)
+{
+	struct herd_node *node = context;
+
+	pg_set_store_corrupt(node->set, store, pg, key);
+}
+
+/* ---- starting and killing ---- */
+
+static void open_store(struct herd_node *node)
+{
+	const struct store_options options = {
+		.size_bytes = node->herd->options.store_bytes,
+		.segment_bytes = 8u << 20,
+		.shards = 1,
+	};
+	const struct store_callbacks callbacks = {
+		.failed = on_store_failed, .corrupt = on_store_corrupt, .context = node};
+	struct error err;
+
+	if (store_open(node->loops, 1, "/disk", &options, &callbacks, &node->store, &err) < 0)
+		fail_msg("%s: %s", node->name, err.text);
+	node->store_incarnation = store_identity(node->store)->incarnation + 1;
+	assert_int_equal(store_set_incarnation(node->store, node->store_incarnation, &err), 0);
+}
+
+static void open_net(struct herd_node *node)
+{
+	const struct net_options options = {.silence_ns = 1 * NS_PER_S,
+					    .connect_timeout_ns = 1 * NS_PER_S};
+	const struct wire_identity identity = {
+		.cluster = store_identity(node->store)->cluster,
+		.node = node->uuid,
+		.incarnation = node->incarnation,
+		.nonce = node->start,
+		.loops = 1,
+	};
+	const struct net_listener_options listener = {.magic = FRAME_MAGIC_PEER};
+	struct error err;
+
+	assert_int_equal(net_new(node->loop, &options, &identity, &node->net, &err), 0);
+	if (net_listen(node->net, node->address, &listener, &node->listener, &err) < 0)
+		fail_msg("%s: %s", node->name, err.text);
+	assert_int_equal(pg_peers_new(node->net, &node->peers, &err), 0);
+}
+
+static void open_pgs(struct herd_node *node)
+{
+	const struct pg_env env = {
+		.loop = node->loop,
+		.peers = node->peers,
+		.context = node,
+		.propose = herd_propose_by,
+		.ios_max = 64,
+	};
+	struct net_service service = {.protocol = &pg_peer_protocol};
+	struct error err;
+
+	assert_int_equal(pg_set_new(&env, &node->set, &err), 0);
+	service.context = node->set;
+	assert_int_equal(net_serve(node->net, &service), 0);
+	node->sets[0] = node->set;
+	const struct gateway_hub_options hub = {
+		.loop = node->loop, .propose = herd_propose_for_hub, .context = node};
+	node->hub = gateway_hub_new(&hub);
+	const struct gateway_options gateway = {
+		.loop = node->loop,
+		.loop_count = 1,
+		.hub = node->hub,
+		.hub_loop = node->loop,
+		.loops = node->loops,
+		.sets = node->sets,
+		.peers = node->peers,
+	};
+	node->gateway = gateway_new(&gateway);
+	assert_true(node->hub && node->gateway);
+}
+
+static void open_engine(struct herd_node *node)
+{
+	const struct engine_options options = {.self = {.node = node->uuid, .start = node->start}};
+	struct error err;
+
+	if (sim_engine_open(node->herd->log, node->loop, &options, &herd_engine_callbacks, node,
+			    &node->engine, &err) < 0)
+		fail_msg("%s: %s", node->name, err.text);
+}
+
+static void on_opened(struct gateway_open *open, int result)
+{
+	struct herd_node *node = container_of_type(open, struct herd_node, open);
+
+	if (result == 0)
+		node->volume = open->volume;
+}
+
+void herd_open_volume(struct herd_node *node)
+{
+	node->open.done = on_opened;
+	gateway_open(node->gateway, &node->open, HERD_VOLUME, 0);
+}
+
+void herd_start(struct herd *herd, unsigned number)
+{
+	struct herd_node *node = &herd->nodes[number];
+	const struct loop_options options = {.name = node->name, .logger = &node->logger};
+
+	assert_false(node->is_up);
+	node->is_up = true;
+	node->is_ready = false;
+	node->incarnation++;
+	node->start = random_u64(sim_random(herd->world)) | 1;
+	node->proposer = (struct cluster_proposer){.start = node->start};
+	node->id = node->store_id = 0;
+	node->session = 0;
+	node->ended_count = 0;
+	node->volume = NULL;
+	node->map = cluster_map_new();
+	assert_int_equal(sim_loop_new(herd->world, node->host, &options, &node->loop), 0);
+	node->loops[0] = node->loop;
+	open_store(node);
+	open_net(node);
+	open_pgs(node);
+	node->timer = (struct loop_timer){.fire = herd_ticked};
+	loop_timer_start(node->loop, &node->timer, loop_now(node->loop) + HERD_TICK_NS);
+	open_engine(node);
+}
+
+void herd_bury(void *memory)
+{
+	static void **graves; /* reachable, for leak checkers */
+	static size_t count;
+
+	graves = realloc(graves, (count + 1) * sizeof(void *));
+	graves[count++] = memory;
+}
+
+void herd_add_counters(struct pg_counters *to, const struct pg_counters *from)
+{
+	for (uint32_t i = 0; i < pg_counter_count; i++) {
+		uint32_t at = pg_counter_table[i].offset;
+		*(uint64_t *)(void *)((char *)to + at) +=
+			*(const uint64_t *)(const void *)((const char *)from + at);
+	}
+}
+
+void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
+{
+	struct herd_node *node = &herd->nodes[number];
+
+	assert_true(node->is_up);
+	node->is_up = false;
+	herd_add_counters(&herd->past, pg_set_counters(node->set));
+	herd_load_node_died(herd, number);
+	sim_engine_crash(node->engine, death);
+	sim_host_crash(node->host);
+	store_forget(node->store);
+	cluster_command_free(node->hub_command);
+	node->hub_command = NULL;
+	herd_bury(node->net);
+	herd_bury(node->listener);
+	herd_bury(node->peers);
+	herd_bury(node->set);
+	herd_bury(node->hub);
+	herd_bury(node->gateway);
+	herd_bury(node->map);
+	node->loop = NULL;
+	node->map = NULL;
+	node->volume = NULL;
+}
+
+/* ---- a clean stop ---- */
+
+static struct {
+	struct herd_node *node;
+	bool is_done;
+	struct loop_op op;
+	struct loop_mail mail;
+	void (*step)(struct herd_node *node);
+	struct gateway_volume *volume;
+} stopping;
+
+static void on_step(struct loop_op *op, int result)
+{
+	assert_int_equal(result, 0);
+	stopping.is_done = true;
+}
+
+static bool is_step_done(struct herd *herd)
+{
+	return stopping.is_done;
+}
+
+static void deliver_step(struct loop *loop, struct loop_mail *mail)
+{
+	stopping.step(stopping.node);
+}
+
+/* On the node's loop; it ends by stopping.op, or at once. */
+static void step(struct herd_node *node, void (*run)(struct herd_node *node), const char *what)
+{
+	stopping.node = node;
+	stopping.is_done = false;
+	stopping.op = (struct loop_op){.done = on_step};
+	stopping.mail.deliver = deliver_step;
+	stopping.step = run;
+	loop_post(node->loop, &stopping.mail);
+	herd_until(node->herd, 20000, is_step_done, what);
+}
+
+static void stop_pgs(struct herd_node *node)
+{
+	gateway_stop(node->gateway);
+	pg_set_stop(node->set, &stopping.op);
+}
+
+static void stop_engine(struct herd_node *node)
+{
+	if (stopping.volume)
+		gateway_close(stopping.volume, 0);
+	herd_propose_by(node, cluster_command_leave(node->id, node->incarnation));
+	loop_timer_stop(node->loop, &node->timer);
+	loop_complete(node->loop, &stopping.op, 0);
+}
+
+static void stop_store(struct herd_node *node)
+{
+	store_stop_shard(node->store, 0, &stopping.op);
+}
+
+static void stop_net(struct herd_node *node)
+{
+	store_close(node->store);
+	gateway_free(node->gateway);
+	gateway_hub_stop(node->hub);
+	gateway_hub_free(node->hub);
+	pg_set_free(node->set);
+	pg_peers_free(node->peers);
+	net_listener_close(node->listener);
+	net_stop(node->net);
+	loop_complete(node->loop, &stopping.op, 0);
+}
+
+void herd_stop(struct herd *herd, unsigned number)
+{
+	struct herd_node *node = &herd->nodes[number];
+
+	stopping.volume = node->volume;
+	node->volume = NULL;
+	herd_load_node_died(herd, number); /* its clients wait for nobody */
+	step(node, stop_pgs, "placement groups stopped");
+	step(node, stop_engine, "left");
+	herd_run(herd, 50);
+	step(node, stop_store, "store stopped");
+	herd_add_counters(&herd->past, pg_set_counters(node->set));
+	node->is_up = false;
+	sim_engine_crash(node->engine, SIM_DEATH_UNKNOWN);
+	step(node, stop_net, "freed");
+	for (unsigned i = 0; i < 1000 && !net_is_stopped(node->net); i++)
+		herd_run(herd, 10);
+	assert_true(net_is_stopped(node->net));
+	net_free(node->net);
+	cluster_map_put(node->map);
+	assert_int_equal(buffer_cache_busy(loop_buffers(node->loop)), 0);
+	sim_host_crash(node->host);
+	node->loop = NULL;
+	node->map = NULL;
+}

@@ -1,0 +1,30 @@
+/* What the files of the herd share. */
+#ifndef TESTS_SIM_HERD_PRIV_H
+#define TESTS_SIM_HERD_PRIV_H
+
+#include "lib/base/size.h"
+#include "tests/sim/herd.h"
+
+#define HERD_TICK_NS (50 * NS_PER_MS)
+
+/* ---- herd_daemon.c ---- */
+
+/* Sign by the node (@context), propose, and free. A NULL command is one that found no memory. */
+void herd_propose_by(void *context, struct cluster_command *command);
+/* The same for the hub of a gateway, which is told the decision. */
+int herd_propose_for_hub(void *context, struct cluster_command *command, void *token);
+extern const struct engine_callbacks herd_engine_callbacks;
+void herd_ticked(struct loop_timer *timer);
+
+/* ---- herd_node.c ---- */
+
+/* Sets node->volume when it is open. */
+void herd_open_volume(struct herd_node *node);
+void herd_add_counters(struct pg_counters *to, const struct pg_counters *from);
+
+/* ---- herd_check.c ---- */
+
+/* All members in sync of each PG have the same objects, versions and sums. */
+void herd_compare_copies(struct herd *herd);
+
+#endif
