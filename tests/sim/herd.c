@@ -218,6 +218,8 @@ static void node_init(struct herd *herd, unsigned number)
 
 struct herd *herd_new(const struct herd_options *options)
 {
+	/* The load writes through all gateways at a time. */
+	const struct cluster_property shared = {.key = "access", .value = "shared"};
 	static struct logger outside = {.level = LOG_LEVEL_DEBUG, .sink = sink};
 	struct herd *herd = calloc(1, sizeof(*herd));
 	const struct sim_log_options log = {
@@ -250,8 +252,9 @@ struct herd *herd_new(const struct herd_options *options)
 		herd_run(herd, 50);
 	}
 	while (!has_volume(herd)) {
-		herd_propose(herd, cluster_command_volume_create(HERD_VOLUME, options->volume_bytes,
-								 0, NULL, 0));
+		herd_propose(herd,
+			     cluster_command_volume_create(HERD_VOLUME, options->volume_bytes, 0,
+							   &shared, options->is_single ? 0 : 1));
 		herd_run(herd, 50);
 	}
 	for (unsigned i = 0; i < herd->node_count; i++)

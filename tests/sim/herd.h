@@ -72,7 +72,8 @@ struct herd_options {
 	uint32_t copies, min_insync, pg_count;
 	uint64_t volume_bytes;
 	uint64_t store_bytes;
-	unsigned late; /* of the nodes, those that the test starts itself */
+	unsigned late;	/* of the nodes, those that the test starts itself */
+	bool is_single; /* access=single: one gateway writes at a time */
 };
 
 struct herd {

@@ -60,6 +60,7 @@ static struct raw *begin(struct herd *herd, enum pg_io_kind kind, uint64_t sessi
 				 .epoch = cluster_pg(map, 0)->epoch,
 				 .map_index = cluster_index(map),
 				 .volume = volume->id,
+				 .generation = volume->generation,
 				 .family = volume->family,
 				 .layers = &raw->layer,
 				 .layer_count = 1,
