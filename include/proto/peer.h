@@ -392,13 +392,17 @@ struct peer_seal_reply {
 };
 WIRE_SIZE(struct peer_seal_reply, 32);
 
-/* PEER_OP_CONFIRM: answered when the receiver has applied the log up to `epoch`. */
+/*
+ * PEER_OP_CONFIRM: answered when the receiver has applied the log up to `epoch`, if it is the start of
+ * its node that is asked; STALE: another one, that knows nothing of it.
+ */
 struct peer_confirm {
 	le64 epoch;
+	le64 incarnation; /* of the node, when it led */
 	le32 pg;
 	le32 store;
 };
-WIRE_SIZE(struct peer_confirm, 16);
+WIRE_SIZE(struct peer_confirm, 24);
 
 enum peer_object_flags {
 	PEER_OBJECT_EXISTS = 1u << 0,

@@ -31,6 +31,7 @@ void pg_fence_ask(struct pg_lead *lead)
 		return;
 	const struct peer_confirm body = {
 		.epoch = to_le64(pg->epoch),
+		.incarnation = to_le64(pg->row.fence_incarnation),
 		.pg = to_le32(pg->id),
 		.store = to_le32(pg->row.fence_store),
 	};

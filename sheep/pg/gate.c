@@ -112,7 +112,10 @@ void pg_on_confirm(struct net_request *request)
 	struct pg_set *set = net_request_context(request);
 	const struct peer_ack reply = {.epoch = body->epoch};
 
-	if (set->is_stopping)
+	/* An earlier start may be running still: of that we know nothing. */
+	if (from_le64(body->incarnation) != pg_peers_incarnation(set->env.peers))
+		net_reply_status(request, -E_STALE);
+	else if (set->is_stopping)
 		net_reply(request, 0, &reply, sizeof(reply), NULL, 0); /* we serve nobody */
 	else if (from_le64(body->epoch) > set->index)
 		pg_park_future(set, request);

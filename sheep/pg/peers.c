@@ -39,6 +39,11 @@ int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
 	return 0;
 }
 
+uint64_t pg_peers_incarnation(const struct pg_peers *peers)
+{
+	return net_identity(peers->net)->incarnation;
+}
+
 static void link_free(struct pg_peers *peers, struct peer_link *link)
 {
 	HASH_DEL(peers->links, link);

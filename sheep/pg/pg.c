@@ -190,6 +190,17 @@ void pg_apply(struct pg *pg, const struct cluster_pg *row)
 	pg_io_rejudge(pg);
 }
 
+void pg_withdraw(struct pg *pg)
+{
+	if (pg->state == PG_IDLE || pg->state == PG_FAILED)
+		return;
+	pg->role = PG_ROLE_NONE;
+	pg_lead_end(pg, -E_NOT_PRIMARY);
+	pg_part_reset(pg);
+	pg_enter(pg, PG_IDLE, "another start of the store is registered");
+	pg_io_rejudge(pg);
+}
+
 void pg_fail(struct pg *pg)
 {
 	pg_lead_end(pg, -E_NOT_PRIMARY);
@@ -286,7 +297,7 @@ bool pg_tick(struct pg *pg, uint64_t now)
 {
 	bool more = false;
 
-	if (!pg->set->map)
+	if (!pg->set->map || !pg->store->is_known)
 		return false;
 	if (pg->state == PG_FAILED)
 		return tick_failed(pg, now);

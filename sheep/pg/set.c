@@ -210,9 +210,10 @@ static void apply_seat(struct pg_set *set, struct pg_store *store, const struct 
 		log_error("pg %u: no memory for it on store %u", row->id, store->id);
 		return;
 	}
-	/* R1: no part before our own registration is applied. */
 	if (store_is_known(set, store))
 		pg_apply(pg, row);
+	else
+		pg_withdraw(pg);
 }
 
 static void apply_pg(struct pg_set *set, uint32_t id)

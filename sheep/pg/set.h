@@ -200,12 +200,19 @@ bool pg_is_garbage(const struct pg_set *set, uint64_t layer);
 /* Does the object belong to this PG? For what peers say. */
 bool pg_holds_object(const struct pg_set *set, uint32_t pg, uint64_t family, uint32_t index);
 
+/* ---- peers.c ---- */
+
+/* Of our node, in this start. */
+uint64_t pg_peers_incarnation(const struct pg_peers *peers);
+
 /* ---- pg.c ---- */
 
 const char *pg_state_name(enum pg_state state);
 void pg_enter(struct pg *pg, enum pg_state next, const char *why);
 /* The map changed for this seat. */
 void pg_apply(struct pg *pg, const struct cluster_pg *row);
+/* Another start of our store is registered, or ours is not yet: no part in anything (R1). */
+void pg_withdraw(struct pg *pg);
 /* Our store is gone. */
 void pg_fail(struct pg *pg);
 /* From the tick. False: nothing to look at any more. */

@@ -329,6 +329,71 @@ static void test_a_write_of_an_ended_session_is_refused(void **state)
 	herd_free(herd);
 }
 
+/* A start of a node speaks for itself: that an earlier one leads no more it cannot know (L3). */
+static void test_another_start_does_not_confirm_for_the_one_that_led(void **state)
+{
+	struct herd *herd = make(5);
+	const struct uuid stranger = uuid_make(sim_random(herd->world));
+	struct liar *liar = liar_new(herd, 1, &stranger);
+	struct peer_confirm confirm = {.epoch = to_le64(cluster_pg(herd_map(herd), 0)->epoch),
+				       .incarnation = to_le64(herd->nodes[1].incarnation),
+				       .store = to_le32(herd->nodes[1].store_id)};
+
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_CONFIRM, &confirm, sizeof(confirm), 0, NULL),
+		0);
+	confirm.incarnation = to_le64(herd->nodes[1].incarnation - 1);
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_CONFIRM, &confirm, sizeof(confirm), 0, NULL),
+		-E_STALE);
+	liar_free(liar);
+	herd_free(herd);
+}
+
+/* A copy of its directory was started elsewhere: what this start has does not count any more (R1, R2). */
+static void test_a_start_that_was_overtaken_leads_no_more(void **state)
+{
+	struct herd *herd = make(6);
+	unsigned primary = (unsigned)herd_primary(herd, 0);
+	struct herd_node *node = &herd->nodes[primary];
+	const struct cluster_register_store store = {
+		.uuid = store_identity(node->store)->uuid,
+		.incarnation = node->store_incarnation + 1,
+		.start = node->start + 1,
+		.size_bytes = 128 * MIB,
+		.shards = 1,
+		.flags = LOG_STORE_UNCLEAN,
+		.path = "/copy",
+	};
+	const struct cluster_register request = {
+		.uuid = node->uuid,
+		.cluster = store_identity(node->store)->cluster,
+		.incarnation = node->incarnation + 1,
+		.version_min = PEER_VERSION_MIN,
+		.version_max = PEER_VERSION_MAX,
+		.loops = 1,
+		.address = "10.0.0.99:7000",
+		.zone = node->name,
+		.store_count = 1,
+		.stores = &store,
+	};
+	struct cluster_proposer copy = {.start = node->start + 1};
+	struct cluster_command *command = cluster_command_register(&request);
+	struct pg_status status;
+
+	cluster_command_sign(command, &copy);
+	for (unsigned i = 0; i < 200; i++) { /* a proposal may be lost */
+		(void)engine_propose(herd->nodes[(primary + 1) % 3].engine, command->data,
+				     command->size);
+		herd_run(herd, 10);
+		if (!pg_set_status(node->set, 0, 0, &status))
+			break;
+	}
+	cluster_command_free(command);
+	assert_int_equal(pg_set_status(node->set, 0, 0, &status), 0);
+	herd_free(herd);
+}
+
 /* ---- garbage ---- */
 
 static const struct {
@@ -435,6 +500,8 @@ int main(void)
 		cmocka_unit_test(test_an_impostor_is_held_to_the_protocol),
 		cmocka_unit_test(test_a_push_that_nobody_asked_for_is_refused),
 		cmocka_unit_test(test_a_write_of_an_ended_session_is_refused),
+		cmocka_unit_test(test_another_start_does_not_confirm_for_the_one_that_led),
+		cmocka_unit_test(test_a_start_that_was_overtaken_leads_no_more),
 		cmocka_unit_test(test_garbage_in_every_op_aborts_nobody),
 	};
 
