@@ -85,6 +85,19 @@ int sim_process_loop_new(struct sim_process *process, const struct loop_options 
 void sim_process_kill(struct sim_process *process);
 void sim_host_crash(struct sim_host *host); /* all its processes */
 
+/*
+ * SIGSTOP and SIGCONT: the loops of all processes do not turn; streams take what comes, operations
+ * end, and nobody looks. Not from within a turn of its own. A crash or a start ends it.
+ */
+void sim_host_pause(struct sim_host *host);
+void sim_host_resume(struct sim_host *host);
+bool sim_host_is_paused(const struct sim_host *host);
+/* The same, and its clocks stand still: a virtual machine that is stopped from outside. */
+void sim_host_freeze(struct sim_host *host);
+void sim_host_thaw(struct sim_host *host);
+/* How far its clock is behind sim_now(), for all the times that it was frozen. */
+uint64_t sim_host_lag(const struct sim_host *host);
+
 enum sim_power_cut {
 	SIM_KEEP_ALL,	     /* the disk had written everything */
 	SIM_DROP_UNSYNCED,   /* and this nothing but what it had to */
@@ -112,7 +125,12 @@ void sim_host_set_latency(struct sim_host *host, const struct sim_latency *laten
 /* Beyond it writes that extend files get -ENOSPC. Default: 1 TiB. */
 void sim_host_set_disk_size(struct sim_host *host, uint64_t size_bytes);
 
-enum sim_fault { SIM_FAULT_EIO, SIM_FAULT_HANG };
+enum sim_fault {
+	SIM_FAULT_EIO,
+	SIM_FAULT_HANG,
+	SIM_FAULT_LOST,	     /* says that it is done, and did nothing */
+	SIM_FAULT_MISDIRECT, /* a write lands on other blocks of the same file */
+};
 
 /*
  * The @nth (1: next) operation of @kind on the file at @path, counted from now,
@@ -121,6 +139,20 @@ enum sim_fault { SIM_FAULT_EIO, SIM_FAULT_HANG };
  */
 int sim_file_fault(struct sim_host *host, const char *path, enum loop_op_kind kind, unsigned nth,
 		   enum sim_fault fault);
+/* The same for whichever file of the host meets it first. */
+int sim_host_fault(struct sim_host *host, enum loop_op_kind kind, unsigned nth,
+		   enum sim_fault fault);
+/* No fault is waiting any more. */
+void sim_host_forget_faults(struct sim_host *host);
+/* Every operation of its files hangs, until it does not. */
+void sim_host_hang_disk(struct sim_host *host, bool is_hanging);
+/*
+ * Flip a bit in a page that holds something, on disk and behind its back, in one of the files with
+ * more than @size_min bytes. False: there is none.
+ */
+bool sim_host_rot(struct sim_host *host, uint64_t size_min);
+/* All files go, as if the disk were replaced. No process may have any open. */
+void sim_host_wipe(struct sim_host *host);
 /* Lets operations that hang on @path go on. */
 int sim_file_unhang(struct sim_host *host, const char *path);
 

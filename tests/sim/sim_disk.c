@@ -221,6 +221,45 @@ int sim_inode_resize(struct sim_inode *inode, uint64_t size)
 	return 0;
 }
 
+/* ---- damage ---- */
+
+bool sim_inode_rot(struct sim_inode *inode, uint64_t from)
+{
+	for (uint64_t i = 0; i < inode->page_count; i++) {
+		struct sim_page *page = inode->pages[(from + i) % inode->page_count];
+		uint64_t bit = random_below(&inode->world->random, SIM_PAGE * 8);
+
+		if (!page || !page->data)
+			continue;
+		page->data[bit / 8] ^= (uint8_t)BIT(bit % 8);
+		if (page->old && page->old != page->data)
+			page->old[bit / 8] ^= (uint8_t)BIT(bit % 8);
+		return true;
+	}
+	return false;
+}
+
+bool sim_host_rot(struct sim_host *host, uint64_t size_min)
+{
+	uint64_t pages = 0, pick;
+	struct sim_inode *inode;
+
+	cds_list_for_each_entry(inode, &host->fs.inodes, link)
+		if (inode->size > size_min)
+			pages += inode->page_count;
+	if (!pages)
+		return false;
+	pick = random_below(&host->world->random, pages);
+	cds_list_for_each_entry(inode, &host->fs.inodes, link) {
+		if (inode->size <= size_min)
+			continue;
+		if (pick < inode->page_count)
+			return sim_inode_rot(inode, pick);
+		pick -= inode->page_count;
+	}
+	return false;
+}
+
 /* ---- sync and power ---- */
 
 void sim_inode_sync(struct sim_inode *inode, uint64_t order)

@@ -34,7 +34,7 @@ static void arm_proposals(struct sim_instance *in)
 static void land(struct sim_instance *in, struct sim_flight *flight, uint64_t now_ns)
 {
 	for (int i = 0; i < (flight->twice ? 2 : 1); i++)
-		sim_log_append(in->log, flight->data, flight->size, now_ns);
+		sim_log_append(in->log, flight->data, flight->size, now_ns + in->lag_ns);
 	cds_list_del(&flight->link);
 	free(flight);
 }
@@ -408,6 +408,19 @@ void sim_engine_set_cut(struct engine *engine, bool is_cut)
 	}
 	push_hint(in, (struct sim_hint){.kind = SIM_HINT_QUORUM});
 	broadcast(in->log, (struct sim_hint){.kind = SIM_HINT_MEMBERS});
+	sim_nudge(in);
+}
+
+void sim_engine_set_lag(struct engine *engine, uint64_t lag_ns)
+{
+	struct sim_instance *in = instance_of(engine);
+	uint64_t more = lag_ns - in->lag_ns;
+
+	in->lag_ns = lag_ns;
+	for (uint64_t i = in->place; i < in->log->end; i++)
+		if (i >= in->dues_first)
+			in->dues[i - in->dues_first] -= min_of(more, in->dues[i - in->dues_first]);
+	in->last_due_ns -= min_of(more, in->last_due_ns);
 	sim_nudge(in);
 }
 

@@ -55,6 +55,8 @@ void sim_log_confirm_death(struct sim_log *log, const struct uuid *node, uint64_
 void sim_log_set_quorum(struct sim_log *log, bool has_quorum);
 /* A cut instance gets nothing, has no quorum, and its proposals wait; the others lose sight of it. */
 void sim_engine_set_cut(struct engine *engine, bool is_cut);
+/* The clock of this instance's loop is so far behind the others'. */
+void sim_engine_set_lag(struct engine *engine, uint64_t lag_ns);
 /* The engine of this instance gives up. @why is borrowed for ever. */
 void sim_engine_fail(struct engine *engine, const char *why);
 void sim_log_set_delay(struct sim_log *log, uint64_t min_ns, uint64_t max_ns);

@@ -90,6 +90,7 @@ struct sim_instance {
 	uint64_t *dues;	   /* of places dues_first ... log->end - 1 */
 	uint64_t dues_first, dues_room;
 	uint64_t last_due_ns, last_hint_ns;
+	uint64_t lag_ns; /* of our clock behind the world's, in which only places are told */
 	struct cds_list_head flights, hints;
 	struct cds_list_head held; /* ends that it hears of when it is no longer cut off */
 	struct loop_mail nudge;
@@ -106,14 +107,14 @@ static inline void *sim_must(void *memory)
 
 uint64_t sim_draw_delay(struct sim_log *log);
 bool sim_draw(struct sim_log *log, uint32_t ppm);
-/* Commit @data: every instance sees it later, each at its own time. */
+/* Commit @data at @now_ns of the world: every instance sees it later, each at its own time. */
 void sim_log_append(struct sim_log *log, const void *data, uint32_t size, uint64_t now_ns);
 /* Make @in look at its queues, from anywhere. */
 void sim_nudge(struct sim_instance *in);
 /* On @in's own loop: arm its timer for what it is to be given next. */
 void sim_arm_delivery(struct sim_instance *in);
 void sim_on_deliver(struct loop_timer *timer);
-/* When does @in see the entry at @places - 1? */
+/* When does @in see the entry at @places - 1, committed at @now_ns of the world? */
 void sim_push_due(struct sim_instance *in, uint64_t now_ns, uint64_t places);
 
 /* ---- sim_engine.c ---- */

@@ -387,6 +387,18 @@ void sim_fs_done(struct sim_host *host)
 	assert(cds_list_empty(&host->fs.inodes));
 }
 
+void sim_host_wipe(struct sim_host *host)
+{
+	struct sim_entry *entry, *next_entry;
+	struct change *change, *next;
+
+	cds_list_for_each_entry_safe(change, next, &host->fs.pending, link)
+		change_free(change);
+	HASH_ITER(hh, host->fs.entries, entry, next_entry)
+		if (strcmp(entry->path, "/") != 0)
+			entry_set(host, entry->path, NULL);
+}
+
 void sim_host_set_latency(struct sim_host *host, const struct sim_latency *latency)
 {
 	host->fs.latency = *latency;

@@ -19,14 +19,38 @@ static struct sim_inode *inode_of(const struct loop_op *op)
 
 /* ---- faults ---- */
 
-int sim_fault_meet(struct sim_inode *inode, enum loop_op_kind kind)
+static int meet(struct sim_faults *faults, enum loop_op_kind kind)
 {
 	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
-		if (inode->faults[i].kind == kind && --inode->faults[i].countdown == 0) {
-			inode->faults[i].kind = LOOP_OP_NONE;
-			return inode->faults[i].fault;
+		if (faults->rows[i].kind == kind && --faults->rows[i].countdown == 0) {
+			faults->rows[i].kind = LOOP_OP_NONE;
+			return faults->rows[i].fault;
 		}
 	return -1;
+}
+
+int sim_fault_meet(struct sim_inode *inode, enum loop_op_kind kind)
+{
+	int fault = meet(&inode->faults, kind);
+
+	return fault < 0 ? meet(&inode->fs->faults, kind) : fault;
+}
+
+static int arm(struct sim_faults *faults, enum loop_op_kind kind, unsigned nth,
+	       enum sim_fault fault)
+{
+	assert(kind != LOOP_OP_NONE && nth > 0);
+	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+		if (faults->rows[i].kind == kind)
+			return -EBUSY;
+	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+		if (faults->rows[i].kind == LOOP_OP_NONE) {
+			faults->rows[i].kind = (uint8_t)kind;
+			faults->rows[i].fault = (uint8_t)fault;
+			faults->rows[i].countdown = nth;
+			return 0;
+		}
+	return -EBUSY;
 }
 
 int sim_file_fault(struct sim_host *host, const char *path, enum loop_op_kind kind, unsigned nth,
@@ -34,34 +58,53 @@ int sim_file_fault(struct sim_host *host, const char *path, enum loop_op_kind ki
 {
 	struct sim_inode *inode = sim_fs_find(host, path);
 
-	if (!inode)
-		return -ENOENT;
-	assert(kind != LOOP_OP_NONE && nth > 0);
-	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
-		if (inode->faults[i].kind == kind)
-			return -EBUSY;
-	for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
-		if (inode->faults[i].kind == LOOP_OP_NONE) {
-			inode->faults[i].kind = (uint8_t)kind;
-			inode->faults[i].fault = (uint8_t)fault;
-			inode->faults[i].countdown = nth;
-			return 0;
-		}
-	return -EBUSY;
+	return inode ? arm(&inode->faults, kind, nth, fault) : -ENOENT;
+}
+
+int sim_host_fault(struct sim_host *host, enum loop_op_kind kind, unsigned nth,
+		   enum sim_fault fault)
+{
+	return arm(&host->fs.faults, kind, nth, fault);
+}
+
+void sim_host_forget_faults(struct sim_host *host)
+{
+	struct sim_inode *inode;
+
+	memset(&host->fs.faults, 0, sizeof(host->fs.faults));
+	cds_list_for_each_entry(inode, &host->fs.inodes, link)
+		memset(&inode->faults, 0, sizeof(inode->faults));
+}
+
+static void unhang(struct sim_inode *inode)
+{
+	struct sim_op *op, *next;
+
+	cds_list_for_each_entry_safe(op, next, &inode->hanging, hanging) {
+		op->hangs_on = NULL;
+		cds_list_del(&op->hanging);
+		sim_schedule(inode->world, &op->event, inode->world->now_ns);
+	}
+}
+
+void sim_host_hang_disk(struct sim_host *host, bool is_hanging)
+{
+	struct sim_inode *inode;
+
+	host->fs.is_hanging = is_hanging;
+	if (is_hanging)
+		return;
+	cds_list_for_each_entry(inode, &host->fs.inodes, link)
+		unhang(inode);
 }
 
 int sim_file_unhang(struct sim_host *host, const char *path)
 {
 	struct sim_inode *inode = sim_fs_find(host, path);
-	struct sim_op *op, *next;
 
 	if (!inode)
 		return -ENOENT;
-	cds_list_for_each_entry_safe(op, next, &inode->hanging, hanging) {
-		op->hangs_on = NULL;
-		cds_list_del(&op->hanging);
-		sim_schedule(host->world, &op->event, host->world->now_ns);
-	}
+	unhang(inode);
 	return 0;
 }
 
@@ -157,20 +200,52 @@ static uint64_t draw_latency(struct sim_host *host, enum loop_op_kind kind)
 	return sim_between(host->world, l->sync_min_ns, l->sync_max_ns);
 }
 
+/* A write that lands on the wrong blocks of its file: others lose what they had. */
+static int misdirect(struct loop_op *op, struct sim_op *sim_op)
+{
+	uint64_t offset = op->offset, size = inode_of(op)->size, result;
+
+	if (op->kind != LOOP_OP_WRITE || size < 2 * op->length)
+		return kinds[op->kind].perform(op, sim_op);
+	op->offset = (offset + round_up(op->length, (uint64_t)SIM_PAGE) +
+		      random_below(&sim_op->world->random, size / SIM_PAGE) * SIM_PAGE) %
+		     round_down(size - op->length, (uint64_t)SIM_PAGE);
+	result = (uint64_t)kinds[op->kind].perform(op, sim_op);
+	op->offset = offset;
+	return (int)result;
+}
+
+static int perform(struct loop_op *op, struct sim_op *sim_op, int fault)
+{
+	switch (fault) {
+	case SIM_FAULT_EIO:
+		return -EIO;
+	case SIM_FAULT_LOST:
+		return op->kind == LOOP_OP_WRITE ? (int)op->length : 0;
+	case SIM_FAULT_MISDIRECT:
+		return misdirect(op, sim_op);
+	default:
+		return kinds[op->kind].perform(op, sim_op);
+	}
+}
+
 static void on_end(struct sim_event *event)
 {
 	struct sim_op *sim_op = container_of_type(event, struct sim_op, event);
 	struct loop_op *op = sim_op->op;
 	struct sim_inode *inode = inode_of(op);
-	int fault = inode ? sim_fault_meet(inode, op->kind) : -1;
-	int result;
+	int fault = -1, result;
 
+	if (inode && inode->fs->is_hanging)
+		fault = SIM_FAULT_HANG;
+	else if (inode)
+		fault = sim_fault_meet(inode, op->kind);
 	if (fault == SIM_FAULT_HANG) {
 		sim_op->hangs_on = inode;
 		cds_list_add_tail(&sim_op->hanging, &inode->hanging);
 		return;
 	}
-	result = fault == SIM_FAULT_EIO ? -EIO : kinds[op->kind].perform(op, sim_op);
+	result = perform(op, sim_op, fault);
 	sim_op_free(sim_op);
 	sim_finish(op, result);
 }

@@ -89,7 +89,8 @@ void sim_arm_delivery(struct sim_instance *in)
 /* The entry at log->end - 1 is new, or (at start) was there before: when does @in see it? */
 void sim_push_due(struct sim_instance *in, uint64_t now_ns, uint64_t places)
 {
-	uint64_t due = max_of(now_ns, loop_now(in->engine.loop)) + sim_draw_delay(in->log);
+	uint64_t due =
+		max_of(now_ns - in->lag_ns, loop_now(in->engine.loop)) + sim_draw_delay(in->log);
 
 	if (in->place > in->dues_first) { /* drop what is behind us */
 		uint64_t gone = in->place - in->dues_first;

@@ -47,13 +47,21 @@ void sim_loop_plan(struct sim_loop *loop)
 	if (deadline_ns == 0)
 		turn_by(loop, world_of(loop)->now_ns + TURN_NS);
 	else if (deadline_ns != UINT64_MAX)
-		turn_by(loop, deadline_ns);
+		turn_by(loop, deadline_ns + loop->process->host->lag_ns);
+}
+
+void sim_loop_resume(struct sim_loop *loop)
+{
+	sim_loop_kick(loop);
+	sim_loop_plan(loop);
 }
 
 static void on_turn(struct sim_event *event)
 {
 	struct sim_loop *loop = container_of_type(event, struct sim_loop, turn);
 
+	if (loop->process->host->is_paused)
+		return;
 	if (loop->is_waiting) {
 		loop->is_kicked = true;
 		return;
@@ -96,7 +104,10 @@ static void sim_wake(struct loop_backend *backend)
 
 static uint64_t backend_now(struct loop_backend *backend)
 {
-	return world_of(sim_loop_of(backend))->now_ns;
+	const struct sim_host *host = sim_loop_of(backend)->process->host;
+	uint64_t now_ns = host->frozen_ns ? host->frozen_ns : host->world->now_ns;
+
+	return now_ns - host->lag_ns;
 }
 
 static uint64_t backend_wall_clock(struct loop_backend *backend)
@@ -367,6 +378,7 @@ int sim_process_loop_new(struct sim_process *process, const struct loop_options 
 	if (rc < 0)
 		return rc;
 	loop_expect_wake(*out);
+	sim_host_resume(process->host);
 	if (!process->host->is_up) {
 		process->host->is_up = true;
 		sim_net_release(process->host);

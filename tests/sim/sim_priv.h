@@ -55,6 +55,17 @@ struct sim_link {
 	struct cds_list_head held; /* packets, by held */
 };
 
+enum { SIM_FAULTS_MAX = 4 };
+
+/* Faults that wait for their operation. */
+struct sim_faults {
+	struct {
+		uint8_t kind; /* LOOP_OP_NONE: free */
+		uint8_t fault;
+		uint32_t countdown;
+	} rows[SIM_FAULTS_MAX];
+};
+
 /* The disk of a host: names and what lies under them. */
 struct sim_fs {
 	struct sim_entry *entries;   /* uthash by path */
@@ -63,7 +74,9 @@ struct sim_fs {
 		pending; /* changes of names that no sync has made safe, oldest first */
 	uint64_t size_bytes;
 	uint64_t used_bytes;
-	uint64_t order; /* of writes */
+	uint64_t order;		  /* of writes */
+	struct sim_faults faults; /* of any file */
+	bool is_hanging;
 	struct sim_latency latency;
 };
 
@@ -73,6 +86,9 @@ struct sim_host {
 	unsigned index;
 	char address[16];
 	bool is_up; /* false from a power cut to the next loop */
+	bool is_paused;
+	uint64_t frozen_ns; /* since when its clock stands still; 0: it goes */
+	uint64_t lag_ns;
 	struct cds_list_head processes;
 	struct sim_process *first;
 	struct sim_fs fs;
@@ -130,6 +146,8 @@ void sim_loop_kick(struct sim_loop *loop);
 void sim_loop_plan(struct sim_loop *loop);
 /* loop_op_finish() and a kick. */
 void sim_finish(struct loop_op *op, int result);
+/* Look again, after a pause. */
+void sim_loop_resume(struct sim_loop *loop);
 /* Forget the ops of @loop and free it. */
 void sim_loop_destroy(struct sim_loop *loop);
 
@@ -145,8 +163,6 @@ struct sim_block { /* spare memory of a page */
 	struct sim_block *next;
 };
 
-enum { SIM_FAULTS_MAX = 4 };
-
 struct sim_inode {
 	struct sim_fs *fs;
 	struct sim_world *world;
@@ -161,11 +177,7 @@ struct sim_inode {
 	uint64_t page_count;
 	struct cds_list_head dirty; /* pages */
 	struct cds_list_head hanging;
-	struct {
-		uint8_t kind; /* LOOP_OP_NONE: free */
-		uint8_t fault;
-		uint32_t countdown;
-	} faults[SIM_FAULTS_MAX];
+	struct sim_faults faults;
 };
 
 struct sim_inode *sim_inode_new(struct sim_host *host, bool is_directory);
@@ -179,6 +191,8 @@ void sim_inode_put(struct sim_inode *inode);
 uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset);
 int sim_inode_write(struct sim_inode *inode, const void *data, uint64_t size, uint64_t offset);
 int sim_inode_resize(struct sim_inode *inode, uint64_t size);
+/* Flip a bit of a page with data, from page @from on, on disk. False: there is none. */
+bool sim_inode_rot(struct sim_inode *inode, uint64_t from);
 /* All writes that ended before @order are on disk now. */
 void sim_inode_sync(struct sim_inode *inode, uint64_t order);
 void sim_inode_power_cut(struct sim_inode *inode, enum sim_power_cut mode);

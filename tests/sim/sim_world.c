@@ -272,6 +272,51 @@ struct sim_process *sim_process_new(struct sim_host *host)
 	return process;
 }
 
+/* ---- pauses ---- */
+
+void sim_host_pause(struct sim_host *host)
+{
+	host->is_paused = true;
+}
+
+void sim_host_resume(struct sim_host *host)
+{
+	struct sim_process *process;
+	struct sim_loop *loop;
+
+	if (!host->is_paused)
+		return;
+	if (host->frozen_ns)
+		host->lag_ns += host->world->now_ns - host->frozen_ns;
+	host->frozen_ns = 0;
+	host->is_paused = false;
+	cds_list_for_each_entry(process, &host->processes, link)
+		cds_list_for_each_entry(loop, &process->loops, link)
+			sim_loop_resume(loop);
+}
+
+bool sim_host_is_paused(const struct sim_host *host)
+{
+	return host->is_paused;
+}
+
+void sim_host_freeze(struct sim_host *host)
+{
+	if (!host->frozen_ns)
+		host->frozen_ns = host->world->now_ns;
+	sim_host_pause(host);
+}
+
+void sim_host_thaw(struct sim_host *host)
+{
+	sim_host_resume(host);
+}
+
+uint64_t sim_host_lag(const struct sim_host *host)
+{
+	return host->lag_ns;
+}
+
 /* ---- deaths ---- */
 
 static void process_die(struct sim_process *process, bool is_told)

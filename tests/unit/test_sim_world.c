@@ -361,6 +361,100 @@ static void test_faults_meet_the_named_operation(void **state)
 	sim_world_free(s.world);
 }
 
+/* The disk lies: only who looks at the content can tell. */
+static void test_lost_and_misdirected_writes_are_answered_like_good_ones(void **state)
+{
+	struct setting s = setting_new(17);
+	struct loop *loop = s.loops[0];
+	struct loop_file *file = open_at(loop, "/f", READ_WRITE | LOOP_FILE_CREATE);
+	struct call call = {0};
+	uint8_t page[4096], all[8 * 4096];
+	struct iovec iov = {page, sizeof(page)};
+	unsigned changed = 0;
+
+	memset(all, 1, sizeof(all));
+	assert_int_equal(loop_sync_write(loop, file, all, sizeof(all), 0), 0);
+	assert_int_equal(loop_sync_fsync_dir(loop, "/"), 0);
+	memset(page, 2, sizeof(page));
+	assert_int_equal(sim_host_fault(s.hosts[0], LOOP_OP_WRITE, 1, SIM_FAULT_LOST), 0);
+	loop_file_write(loop, begin(&call), file, &iov, 1, 0);
+	assert_int_equal(wait_for(&s, &call), 4096);
+	assert_int_equal(sim_file_peek(s.hosts[0], "/f", all, sizeof(all), 0), sizeof(all));
+	for (unsigned i = 0; i < sizeof(all); i++)
+		assert_int_equal(all[i], 1);
+	assert_int_equal(sim_host_fault(s.hosts[0], LOOP_OP_WRITE, 1, SIM_FAULT_MISDIRECT), 0);
+	loop_file_write(loop, begin(&call), file, &iov, 1, 0);
+	assert_int_equal(wait_for(&s, &call), 4096);
+	assert_int_equal(sim_file_peek(s.hosts[0], "/f", all, sizeof(all), 0), sizeof(all));
+	assert_int_equal(all[0], 1);
+	for (unsigned i = 0; i < sizeof(all); i++)
+		changed += all[i] != 1;
+	assert_int_equal(changed, 4096);
+	/* A flipped bit is on the disk: no power cut takes it back. */
+	sim_host_hang_disk(s.hosts[0], true);
+	loop_file_sync(loop, begin(&call), file);
+	run_for(&s, 10 * NS_PER_S);
+	assert_int_equal(call.completions, 0);
+	sim_host_hang_disk(s.hosts[0], false);
+	assert_int_equal(wait_for(&s, &call), 0);
+	assert_true(sim_host_rot(s.hosts[0], 0));
+	assert_false(sim_host_rot(s.hosts[0], sizeof(all)));
+	sim_host_power_cut(s.hosts[0], SIM_DROP_UNSYNCED);
+	assert_int_equal(sim_file_peek(s.hosts[0], "/f", all, sizeof(all), 0), sizeof(all));
+	for (changed = 0; changed < sizeof(all) && all[changed] >= 1 && all[changed] <= 2;)
+		changed++;
+	assert_true(changed < sizeof(all));
+	sim_host_wipe(s.hosts[0]);
+	assert_int_equal(sim_file_peek(s.hosts[0], "/f", all, sizeof(all), 0), -ENOENT);
+	sim_world_free(s.world);
+}
+
+struct alarm {
+	struct loop_timer timer;
+	struct loop *loop;
+	uint64_t fired_ns; /* by the loop's clock */
+};
+
+static void on_alarm(struct loop_timer *timer)
+{
+	struct alarm *alarm = container_of_type(timer, struct alarm, timer);
+
+	alarm->fired_ns = loop_now(alarm->loop);
+}
+
+static void test_paused_host_does_nothing_and_a_frozen_one_loses_time(void **state)
+{
+	struct setting s = setting_new(18);
+	struct alarm alarm = {.timer.fire = on_alarm, .loop = s.loops[0]};
+	uint64_t begin_ns = sim_now(s.world);
+
+	loop_timer_start(s.loops[0], &alarm.timer, loop_now(s.loops[0]) + NS_PER_S);
+	sim_host_pause(s.hosts[0]);
+	run_for(&s, 3 * NS_PER_S);
+	assert_int_equal(alarm.fired_ns, 0);
+	sim_host_resume(s.hosts[0]);
+	run_for(&s, NS_PER_MS);
+	assert_true(alarm.fired_ns >= begin_ns + 3 * NS_PER_S);
+	assert_int_equal(sim_host_lag(s.hosts[0]), 0);
+	alarm.fired_ns = 0;
+	loop_timer_start(s.loops[0], &alarm.timer, loop_now(s.loops[0]) + NS_PER_S);
+	sim_host_freeze(s.hosts[0]);
+	run_for(&s, 3 * NS_PER_S);
+	sim_host_thaw(s.hosts[0]);
+	assert_int_equal(sim_host_lag(s.hosts[0]), 3 * NS_PER_S);
+	run_for(&s, 990 * NS_PER_MS);
+	assert_int_equal(alarm.fired_ns, 0);
+	run_for(&s, 20 * NS_PER_MS);
+	assert_true(alarm.fired_ns > 0 &&
+		    alarm.fired_ns < begin_ns + 4 * NS_PER_S + 100 * NS_PER_MS);
+	/* What was killed is paused no more when it starts again. */
+	sim_host_pause(s.hosts[0]);
+	sim_host_crash(s.hosts[0]);
+	(void)start(&s, 0);
+	assert_false(sim_host_is_paused(s.hosts[0]));
+	sim_world_free(s.world);
+}
+
 static void test_full_disk_refuses_growth_only(void **state)
 {
 	struct setting s = setting_new(10);
@@ -664,6 +758,8 @@ int main(void)
 		cmocka_unit_test(test_names_whose_directory_was_not_synced_may_be_as_before),
 		cmocka_unit_test(test_kill_keeps_what_was_written_and_frees_locks),
 		cmocka_unit_test(test_faults_meet_the_named_operation),
+		cmocka_unit_test(test_lost_and_misdirected_writes_are_answered_like_good_ones),
+		cmocka_unit_test(test_paused_host_does_nothing_and_a_frozen_one_loses_time),
 		cmocka_unit_test(test_full_disk_refuses_growth_only),
 		cmocka_unit_test(test_cut_link_holds_what_is_sent_until_it_is_healed),
 		cmocka_unit_test(test_dial_over_a_cut_link_waits_then_times_out),
