@@ -1,6 +1,6 @@
 /*
- * What a back end gives the loop: io_uring (uring.c), the simulator
- * (tests/sim/sim_loop.c).
+ * What a back end gives the loop: io_uring (uring.c), epoll and threads (epoll.c), the
+ * simulator (tests/sim/sim_loop.c).
  *
  * The core owns the turn, the ready queue, timers, hooks, mail and the rules
  * about handles: which ops of a socket are in flight, what a close does to
@@ -123,6 +123,8 @@ struct loop_backend_ops {
 				enum loop_shutdown how);
 	int (*socket_pair)(struct loop_backend *backend, struct loop_socket **a,
 			   struct loop_socket **b);
+	/* It goes to another loop: nothing here may know it any more. May be NULL. */
+	void (*socket_detach)(struct loop_backend *backend, struct loop_socket *socket);
 
 	/* ---- calls that block ---- */
 

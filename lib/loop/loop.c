@@ -69,18 +69,31 @@ fail:
 	return -ENOMEM;
 }
 
+/* Errors that say that there is no io_uring here, rather than that something ran out. */
+static bool is_refused(int rc)
+{
+	return rc == -EPERM || rc == -EACCES || rc == -ENOSYS || rc == -ENOTSUP || rc == -EINVAL;
+}
+
+static int backend_new(enum loop_backend_kind kind, struct loop_backend **out, struct error *err)
+{
+	int rc = kind == LOOP_BACKEND_EPOLL ? epoll_new(out, err) : uring_new(out, err);
+
+	if (kind != LOOP_BACKEND_AUTO || rc == 0 || !is_refused(rc))
+		return rc;
+	log_info("%s; using epoll and worker threads", err ? err->text : "no io_uring");
+	return epoll_new(out, err);
+}
+
 int loop_new(const struct loop_options *options, struct loop **out, struct error *err)
 {
 	struct loop_options filled = *options;
 	struct loop_backend *backend;
 	int rc;
 
-	if (filled.backend == LOOP_BACKEND_EPOLL)
-		return error_set(err, -ENOTSUP,
-				 "this build has no epoll back end of the loop; use io_uring");
 	if (!filled.seed && getrandom(&filled.seed, sizeof(filled.seed), 0) != sizeof(filled.seed))
 		return error_set(err, -EIO, "getrandom");
-	rc = uring_new(&backend, err);
+	rc = backend_new(filled.backend, &backend, err);
 	if (rc < 0)
 		return rc;
 	rc = loop_new_on(&filled, backend, out);

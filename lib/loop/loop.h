@@ -53,7 +53,8 @@ struct loop_options {
 /*
  * Make a loop, on any thread. Ops, timers and hooks may be started at once; the thread of the
  * first turn owns the loop from then on. Where io_uring is forbidden or lacks something,
- * LOOP_BACKEND_URING fails with a text that names what is missing and what to do.
+ * LOOP_BACKEND_URING fails with a text that names what is missing and what to do, and
+ * LOOP_BACKEND_AUTO takes epoll, and says so in the log.
  */
 int loop_new(const struct loop_options *options, struct loop **out, struct error *err);
 /* Any thread, when the owner turns it no more. No op may be in flight. NULL is allowed. */

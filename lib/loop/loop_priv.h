@@ -60,5 +60,7 @@ void op_deliver(struct loop *loop, struct loop_op *op);
 
 /* The io_uring back end: 0, or an error with a text that says what to do. */
 int uring_new(struct loop_backend **out, struct error *err);
+/* epoll and worker threads. */
+int epoll_new(struct loop_backend **out, struct error *err);
 
 #endif

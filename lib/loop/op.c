@@ -288,6 +288,8 @@ void loop_socket_close(struct loop *loop, struct loop_socket *socket)
 struct loop_socket *loop_socket_detach(struct loop *loop, struct loop_socket *socket)
 {
 	assert(socket->loop == loop && !socket->recv && !socket->send && !socket->is_closing);
+	if (loop->ops->socket_detach)
+		loop->ops->socket_detach(loop->backend, socket);
 	socket->loop = NULL;
 	return socket;
 }

@@ -18,12 +18,17 @@ struct posix_socket {
 	struct loop_socket base;
 	int fd;
 	bool has_more; /* the last recv left bytes behind, or nobody knows */
+	/* epoll */
+	bool is_watched;
+	bool is_hung;		 /* the other side has ended its direction, or all is over */
+	struct loop_op *connect; /* in flight */
 };
 
 struct posix_listener {
 	struct loop_listener base;
 	int fd;
 	uint64_t inode, device; /* of a unix socket's file */
+	bool is_watched;	/* epoll */
 };
 
 struct address {
@@ -35,6 +40,18 @@ struct address {
 int address_parse(const char *text, struct address *out, struct error *err);
 /* "ADDR:PORT" of an IP address; @out of LOOP_ADDRESS_MAX bytes. */
 void address_format(const struct address *address, char *out);
+
+/* ---- posix_transfer.c ---- */
+
+/*
+ * What is left of op->iov after op->result bytes: whole vectors from where this begins one, else
+ * the rest of the one that it ends in, in *@single (what follows is for another round; there is no
+ * memory for a changed copy of the array). Returns the count, at most what one call takes.
+ */
+unsigned posix_transfer_rest(const struct loop_op *op, const struct iovec **out,
+			     struct iovec *single);
+/* Has a read that moved something got all that there is? */
+bool posix_read_is_whole(const struct loop_op *op);
 
 /* ---- posix_file.c ---- */
 
@@ -73,6 +90,7 @@ int posix_sync_is_locked(struct loop_backend *backend, struct loop_file *file);
 int posix_socket_new(int fd, struct loop_socket **out);
 /* A socket to connect to @address with; @text names it for logs. */
 int posix_socket_open(const struct address *address, const char *text, struct loop_socket **out);
+void posix_set_nonblocking(int fd);
 /* After accept: find out who it is. After connect: -ECONNREFUSED when it is ourselves. */
 void posix_socket_accepted(struct loop_socket *socket);
 int posix_socket_connected(struct loop_socket *socket);

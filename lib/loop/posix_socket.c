@@ -1,7 +1,9 @@
 /*
  * Sockets of the real kernel: handles, listening, and the calls that do not
- * wait. Descriptors stay blocking: io_uring waits by itself.
+ * wait. Descriptors stay blocking for io_uring, which waits by itself; epoll
+ * sets O_NONBLOCK where a call has no flag for it.
  */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -21,6 +23,13 @@ static void set_option(int fd, int level, int option)
 	int one = 1;
 
 	(void)setsockopt(fd, level, option, &one, sizeof(one));
+}
+
+void posix_set_nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 }
 
 int posix_socket_new(int fd, struct loop_socket **out)

@@ -12,8 +12,6 @@
 #include "lib/loop/loop_priv.h"
 #include "lib/loop/uring.h"
 
-#define IOV_COUNT_MAX 1024u /* the kernel's UIO_MAXIOV */
-
 const struct uring_need uring_needs[] = {
 	{IORING_OP_READV, "READV"},
 	{IORING_OP_WRITEV, "WRITEV"},
@@ -68,37 +66,13 @@ static bool go_again(struct uring *uring, struct loop_op *op, int result)
 
 /* ---- transfers ---- */
 
-/*
- * What is left of op->iov after op->result bytes: whole vectors from where this
- * begins one, else the rest of the one it ends in (what follows is for another
- * round; there is no memory for a changed copy of the array).
- */
-static unsigned transfer_rest(const struct loop_op *op, const struct iovec **out,
-			      struct iovec *single)
-{
-	size_t skip = (size_t)op->result;
-	const struct iovec *iov = op->iov;
-
-	while (skip >= iov->iov_len) {
-		skip -= iov->iov_len;
-		iov++;
-	}
-	if (skip == 0 && iov + 1 < op->iov + op->iov_count) {
-		*out = iov;
-		return min_of((unsigned)(op->iov + op->iov_count - iov), IOV_COUNT_MAX);
-	}
-	*single = (struct iovec){(char *)iov->iov_base + skip, iov->iov_len - skip};
-	*out = single;
-	return 1;
-}
-
 static void prepare_file(struct uring *uring, struct loop_op *op, struct io_uring_sqe *sqe)
 {
 	int fd = posix_file_fd(op->target);
 	uint64_t offset = op->offset + (uint64_t)op->result;
 	const struct iovec *iov;
 	struct iovec single;
-	unsigned count = transfer_rest(op, &iov, &single);
+	unsigned count = posix_transfer_rest(op, &iov, &single);
 	bool is_read = op->kind == LOOP_OP_READ;
 
 	if (count == 1)
@@ -116,7 +90,7 @@ static void prepare_stream(struct uring *uring, struct loop_op *op, struct io_ur
 	struct posix_socket *socket = op->target;
 	const struct iovec *iov;
 	struct iovec single;
-	unsigned count = transfer_rest(op, &iov, &single);
+	unsigned count = posix_transfer_rest(op, &iov, &single);
 	bool is_recv = op->kind == LOOP_OP_RECV;
 
 	if (count == 1) {
@@ -138,17 +112,13 @@ static void prepare_stream(struct uring *uring, struct loop_op *op, struct io_ur
 
 static void complete_read(struct uring *uring, struct loop_op *op, int result, unsigned flags)
 {
-	struct loop_file *file = op->target;
-
 	if (result < 0) {
 		if (!go_again(uring, op, result))
 			finish(op, result);
 		return;
 	}
 	op->result += result;
-	/* Only the end of the file makes a direct read uneven; to go on there is -EINVAL. */
-	if (result == 0 || (uint64_t)op->result == op->length ||
-	    (file->is_direct && op->result % 512 != 0))
+	if (result == 0 || posix_read_is_whole(op))
 		finish(op, op->result);
 	else
 		submit_again(uring, op);

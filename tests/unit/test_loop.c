@@ -1,4 +1,7 @@
-/* The loop on io_uring: the common suite, what real threads do to it, and loop_suite_kernel.c. */
+/*
+ * The loop on a real back end, io_uring unless TEST_LOOP_BACKEND says another: the common suite,
+ * what real threads do to it, and loop_suite_kernel.c.
+ */
 #include "tests/unit/loop_suite.h"
 
 #include <dirent.h>
@@ -8,12 +11,18 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#ifndef TEST_LOOP_BACKEND
+#define TEST_LOOP_BACKEND LOOP_BACKEND_URING
+#endif
+
 static struct loop *new_loop(struct bed *bed, const struct loop_options *options)
 {
+	struct loop_options filled = *options;
 	struct error err = {0};
 	struct loop *loop;
 
-	if (loop_new(options, &loop, &err) < 0)
+	filled.backend = TEST_LOOP_BACKEND;
+	if (loop_new(&filled, &loop, &err) < 0)
 		fail_msg("%s", err.text);
 	return loop;
 }
@@ -307,7 +316,7 @@ int main(void)
 	struct loop *probe;
 	int failed = 0;
 
-	if (loop_new(&(struct loop_options){0}, &probe, &err) < 0) {
+	if (loop_new(&(struct loop_options){.backend = TEST_LOOP_BACKEND}, &probe, &err) < 0) {
 		(void)fprintf(stderr, "skipped: %s\n", err.text);
 		return 77;
 	}
