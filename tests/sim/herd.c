@@ -28,7 +28,7 @@ static void sink(struct logger *logger, enum log_level level, const char *line)
 {
 	const struct herd_node *node = logger->context;
 
-	if (!getenv("TEST_LOG"))
+	if (!getenv("TEST_LOG") && !(node && node->herd->options.is_traced))
 		return;
 	if (!node) { /* outside of any loop */
 		log_sink_text(logger, level, line);
@@ -107,7 +107,23 @@ static bool is_done(void *context)
 	return until->is_done(until->herd);
 }
 
-static void print_state(struct herd *herd)
+void herd_fail(struct herd *herd, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	(void)fprintf(stderr, "seed %llu at %.6f: %s\n", (unsigned long long)herd->options.seed,
+		      (double)sim_now(herd->world) / (double)NS_PER_S, text);
+	if (herd->failed)
+		herd->failed(herd, text);
+	fail();
+	abort();
+}
+
+void herd_print(struct herd *herd)
 {
 	struct cluster_map *map = herd_map(herd);
 
@@ -116,27 +132,28 @@ static void print_state(struct herd *herd)
 		if (!row)
 			break;
 		from = row->id + 1;
-		print_message("pg %u epoch %llu reign %llu primary %u isr", row->id,
+		(void)fprintf(stderr, "pg %u epoch %llu reign %llu primary %u isr", row->id,
 			      (unsigned long long)row->epoch, (unsigned long long)row->reign,
 			      row->primary);
 		for (uint32_t i = 0; i < row->isr_count; i++)
-			print_message(" %u/%x", row->isr[i].store, row->isr[i].flags);
-		print_message(" joining");
+			(void)fprintf(stderr, " %u/%x", row->isr[i].store, row->isr[i].flags);
+		(void)fprintf(stderr, " joining");
 		for (uint32_t i = 0; i < row->join_count; i++)
-			print_message(" %u@%llu", row->joining[i].store,
+			(void)fprintf(stderr, " %u@%llu", row->joining[i].store,
 				      (unsigned long long)row->joining[i].index);
-		print_message("\n");
+		(void)fprintf(stderr, "\n");
 	}
 	for (unsigned i = 0; i < herd->node_count; i++) {
 		struct pg_status status;
 		if (!herd->nodes[i].is_up)
 			continue;
-		print_message("%s: map %llu store %u\n", herd->nodes[i].name,
+		(void)fprintf(stderr, "%s: map %llu store %u\n", herd->nodes[i].name,
 			      (unsigned long long)cluster_index(herd->nodes[i].map),
 			      herd->nodes[i].store_id);
 		for (uint32_t pg = 0; pg_set_status(herd->nodes[i].set, pg, 0, &status);
 		     pg = status.pg + 1)
-			print_message("  pg %u role %d %s epoch %llu in flight %u waiting %u "
+			(void)fprintf(stderr,
+				      "  pg %u role %d %s epoch %llu in flight %u waiting %u "
 				      "missing %u\n",
 				      status.pg, status.role, status.state,
 				      (unsigned long long)status.epoch, status.in_flight,
@@ -151,9 +168,8 @@ void herd_until(struct herd *herd, uint64_t ms, bool (*done)(struct herd *herd),
 	if (sim_world_run_until(herd->world, sim_now(herd->world) + ms * NS_PER_MS, is_done,
 				&until))
 		return;
-	print_state(herd);
-	fail_msg("seed %llu: not %s within %llu ms", (unsigned long long)herd->options.seed, what,
-		 (unsigned long long)ms);
+	herd_print(herd);
+	herd_fail(herd, "not %s within %llu ms", what, (unsigned long long)ms);
 }
 
 void herd_run(struct herd *herd, uint64_t ms)
@@ -210,7 +226,11 @@ static void node_init(struct herd *herd, unsigned number)
 	node->number = number;
 	(void)snprintf(node->name, sizeof(node->name), "n%u", number);
 	node->uuid = uuid_make(sim_random(herd->world));
-	node->logger = (struct logger){.level = LOG_LEVEL_DEBUG, .sink = sink, .context = node};
+	node->logger = (struct logger){.level = herd->options.is_quiet && !herd->options.is_traced
+							? LOG_LEVEL_ERROR
+							: LOG_LEVEL_DEBUG,
+				       .sink = sink,
+				       .context = node};
 	node->host = sim_host_new(herd->world, node->name);
 	(void)snprintf(node->address, sizeof(node->address), "%s:7000",
 		       sim_host_address(node->host));
@@ -251,16 +271,17 @@ struct herd *herd_new(const struct herd_options *options)
 						    options->min_insync, options->pg_count, 0));
 		herd_run(herd, 50);
 	}
-	while (!has_volume(herd)) {
+	while (!options->is_bare && !has_volume(herd)) {
 		herd_propose(herd,
 			     cluster_command_volume_create(HERD_VOLUME, options->volume_bytes, 0,
 							   &shared, options->is_single ? 0 : 1));
 		herd_run(herd, 50);
 	}
 	for (unsigned i = 0; i < herd->node_count; i++)
-		if (herd->nodes[i].is_up)
+		if (herd->nodes[i].is_up && !options->is_bare)
 			herd_open_volume(&herd->nodes[i]);
-	herd_until(herd, 5000, all_open, "open");
+	if (!options->is_bare)
+		herd_until(herd, 5000, all_open, "open");
 	herd_until(herd, 10000, herd_is_healthy, "healthy");
 	return herd;
 }

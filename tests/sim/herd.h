@@ -22,6 +22,14 @@
 
 struct herd;
 
+/* A command that must be decided: repeated until it is. */
+struct herd_command {
+	struct cds_list_head link; /* of the node */
+	struct cluster_command *command;
+	uint64_t sequence;
+	void *token; /* of the hub */
+};
+
 struct herd_node {
 	struct herd *herd;
 	unsigned number; /* from 0 */
@@ -33,6 +41,7 @@ struct herd_node {
 	uint64_t incarnation;
 	bool is_up;
 	bool says_unclean; /* at its next starts */
+	bool was_cut;	   /* lost power or its disk since its last registration */
 	/* of this start; NULL when it is down */
 	struct loop *loop;
 	struct net *net;
@@ -50,10 +59,7 @@ struct herd_node {
 	uint64_t session;
 	struct loop_timer timer;
 	bool is_ready;
-	/* The hub's command that is not decided, the only one as there is one volume. */
-	struct cluster_command *hub_command; /* NULL: none */
-	uint64_t hub_sequence;
-	void *hub_token;
+	struct cds_list_head commands; /* struct herd_command, of the hub */
 	struct gateway_open open;
 	struct gateway_volume *volume;
 	struct loop *loops[1];
@@ -74,6 +80,9 @@ struct herd_options {
 	uint64_t store_bytes;
 	unsigned late;	/* of the nodes, those that the test starts itself */
 	bool is_single; /* access=single: one gateway writes at a time */
+	bool is_bare;	/* no volume: the test makes its own */
+	bool is_quiet;	/* log nothing but errors */
+	bool is_traced; /* print every log line, in virtual time */
 };
 
 struct herd {
@@ -86,6 +95,19 @@ struct herd {
 	struct herd_load *load;
 	struct pg_counters past; /* of starts that are over */
 	bool may_diverge;	 /* a test damages copies */
+	/* The planner takes these for lost. */
+	uint32_t out_nodes[HERD_NODES_MAX], out_stores[HERD_NODES_MAX * 2];
+	unsigned out_node_count, out_store_count;
+	/* A start ends: nobody will be answered by it. NULL: the load is told. */
+	void (*node_died)(struct herd *herd, unsigned node);
+	/* A clean stop, on the node's loop: give back its volumes. May be NULL. */
+	void (*close_volumes)(struct herd *herd, unsigned node);
+	/* After each map that a node applied, the first of its index. NULL: nobody asks. */
+	void (*applied)(struct herd *herd, struct herd_node *node);
+	uint64_t applied_index;
+	/* What to do about a failure, instead of cmocka's fail(). Does not return. */
+	void (*failed)(struct herd *herd, const char *text);
+	void *context; /* of these */
 };
 
 /* Of all herds that were freed. */
@@ -96,10 +118,27 @@ struct herd *herd_new(const struct herd_options *options);
 void herd_free(struct herd *herd);
 
 void herd_start(struct herd *herd, unsigned node);
+/* The same; false: its store cannot be opened, it is down. */
+bool herd_try_start(struct herd *herd, unsigned node);
 /* A clean stop: everything ends by itself and is freed. */
 void herd_stop(struct herd *herd, unsigned node);
+/* The same, unless it takes longer: then it is killed, and this returns false. */
+bool herd_try_stop(struct herd *herd, unsigned node, uint64_t ms);
 /* kill -9. The others learn of it as @death says. */
 void herd_kill(struct herd *herd, unsigned node, enum sim_death death);
+
+/* Its machine loses power, and what its disk had not synced as @mode says. */
+void herd_cut_power(struct herd *herd, unsigned node, enum sim_death death,
+		    enum sim_power_cut mode);
+
+/* Prints the seed, the time and the text, and ends the test. */
+void herd_fail(struct herd *herd, const char *format, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
+#define HERD_REQUIRE(herd, claim)                                                           \
+	do {                                                                                \
+		if (!(claim))                                                               \
+			herd_fail(herd, "%s:%d: not true: %s", __func__, __LINE__, #claim); \
+	} while (0)
 
 /* All nodes that are up open the volume again. */
 void herd_reopen(struct herd *herd);
@@ -110,10 +149,12 @@ void herd_bury(void *memory);
 void herd_until(struct herd *herd, uint64_t ms, bool (*is_done)(struct herd *herd),
 		const char *what);
 void herd_run(struct herd *herd, uint64_t ms);
+/* What the newest map and every node say of each PG, to stderr. */
+void herd_print(struct herd *herd);
 bool herd_is_healthy(struct herd *herd);
 /* The newest map that any live node has. */
 struct cluster_map *herd_map(struct herd *herd);
-/* Propose by the first node that is up, and wait until something has been applied. */
+/* Propose by the first node that is up; it may be lost. */
 void herd_propose(struct herd *herd, struct cluster_command *command);
 /* Number of the node that leads this PG, or -1. */
 int herd_primary(struct herd *herd, uint32_t pg);

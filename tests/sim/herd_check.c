@@ -43,7 +43,7 @@ static void get_sums(struct herd *herd, struct herd_node *node, uint32_t pg,
 	store_sums(node->store, &out->sums);
 	compared = out;
 	herd_until(herd, 10000, is_compared, "sums");
-	assert_int_equal(out->result, 0);
+	HERD_REQUIRE(herd, out->result == 0);
 }
 
 static void compare_object(struct herd *herd, struct herd_node *a, struct herd_node *b, uint32_t pg,
@@ -56,9 +56,8 @@ static void compare_object(struct herd *herd, struct herd_node *a, struct herd_n
 	for (unsigned i = 0; i < OBJECT_BLOCKS; i++)
 		if (x->sums.states[i] != y->sums.states[i] ||
 		    (x->sums.states[i] == BLOCK_DATA && x->sums.crcs[i] != y->sums.crcs[i]))
-			fail_msg("seed %llu: pg %u object %llu.%u block %u differs at %s and %s",
-				 (unsigned long long)herd->options.seed, pg,
-				 (unsigned long long)key->layer, key->index, i, a->name, b->name);
+			herd_fail(herd, "pg %u object %llu.%u block %u differs at %s and %s", pg,
+				  (unsigned long long)key->layer, key->index, i, a->name, b->name);
 	free(x);
 	free(y);
 }
@@ -73,19 +72,19 @@ static void compare_pg(struct herd *herd, struct herd_node *a, struct herd_node 
 		int more = store_object_next(a->store, pg, after, &x);
 		int others = store_object_next(b->store, pg, after, &y);
 		if (more != others || (more && object_key_compare(&x.key, &y.key) != 0))
-			fail_msg("seed %llu: pg %u: %s and %s have other objects",
-				 (unsigned long long)herd->options.seed, pg, a->name, b->name);
+			herd_fail(herd, "pg %u: %s and %s have other objects", pg, a->name,
+				  b->name);
 		if (!more)
 			return;
 		if (version_compare(x.version, y.version) != 0 || x.is_missing || y.is_missing)
-			fail_msg("seed %llu: pg %u object %llu.%u: %s has (%llu,%llu)%s, %s "
-				 "(%llu,%llu)%s",
-				 (unsigned long long)herd->options.seed, pg,
-				 (unsigned long long)x.key.layer, x.key.index, a->name,
-				 (unsigned long long)x.version.reign,
-				 (unsigned long long)x.version.n, x.is_missing ? " missing" : "",
-				 b->name, (unsigned long long)y.version.reign,
-				 (unsigned long long)y.version.n, y.is_missing ? " missing" : "");
+			herd_fail(herd,
+				  "pg %u object %llu.%u: %s has (%llu,%llu)%s, %s "
+				  "(%llu,%llu)%s",
+				  pg, (unsigned long long)x.key.layer, x.key.index, a->name,
+				  (unsigned long long)x.version.reign,
+				  (unsigned long long)x.version.n, x.is_missing ? " missing" : "",
+				  b->name, (unsigned long long)y.version.reign,
+				  (unsigned long long)y.version.n, y.is_missing ? " missing" : "");
 		compare_object(herd, a, b, pg, &x.key);
 		cursor = x.key;
 		after = &cursor;

@@ -32,23 +32,38 @@ int herd_propose_for_hub(void *context, struct cluster_command *command, void *t
 {
 	struct herd_node *node = context;
 
-	assert_null(node->hub_command);
+	struct herd_command *mine = malloc(sizeof(*mine));
+
+	HERD_REQUIRE(node->herd, mine);
 	cluster_command_sign(command, &node->proposer);
-	node->hub_command = command;
-	node->hub_sequence = node->proposer.sequence;
-	node->hub_token = token;
+	*mine = (struct herd_command){
+		.command = command, .sequence = node->proposer.sequence, .token = token};
+	cds_list_add_tail(&mine->link, &node->commands);
 	(void)engine_propose(node->engine, command->data, command->size);
 	return 0;
 }
 
+void herd_command_free(struct herd_command *command)
+{
+	cds_list_del(&command->link);
+	cluster_command_free(command->command);
+	free(command);
+}
+
 static void note_hub_decision(struct herd_node *node, const struct cluster_result *result)
 {
-	if (!node->hub_command || result->start != node->start ||
-	    result->sequence != node->hub_sequence)
+	struct herd_command *mine, *next;
+
+	if (result->start != node->start)
 		return;
-	cluster_command_free(node->hub_command);
-	node->hub_command = NULL;
-	gateway_hub_decided(node->hub, node->hub_token, result->status == PROTO_STATUS_OK);
+	cds_list_for_each_entry_safe(mine, next, &node->commands, link) {
+		void *token = mine->token;
+		if (result->sequence != mine->sequence)
+			continue;
+		herd_command_free(mine);
+		gateway_hub_decided(node->hub, token, result->status == PROTO_STATUS_OK);
+		return;
+	}
 }
 
 /* ---- registration ---- */
@@ -62,7 +77,10 @@ static void register_self(struct herd_node *node)
 		.size_bytes = node->herd->options.store_bytes,
 		.shards = store_identity(node->store)->shards,
 		.flags = (store_identity(node->store)->is_new ? LOG_STORE_NEW : 0) |
-			 (node->says_unclean ? LOG_STORE_UNCLEAN : 0),
+			 (node->says_unclean || node->was_cut ||
+					  store_identity(node->store)->lost_log
+				  ? LOG_STORE_UNCLEAN
+				  : 0),
 		.path = "/disk",
 	};
 	const struct cluster_register request = {
@@ -98,10 +116,13 @@ static void note_registration(struct herd_node *node)
 		net_set_identity(node->net, &identity);
 	}
 	if (!node->store_id && store && store->incarnation == node->store_incarnation) {
+		struct error err;
 		node->store_id = store->id;
-		assert_int_equal(pg_set_add_store(node->set, node->store, store->id,
-						  node->store_incarnation),
-				 0);
+		node->was_cut = false;
+		if (store_identity(node->store)->lost_log)
+			(void)store_clear_lost_log(node->store, &err);
+		HERD_REQUIRE(node->herd, pg_set_add_store(node->set, node->store, store->id,
+							  node->store_incarnation) == 0);
 	}
 }
 
@@ -116,7 +137,8 @@ static void note_cluster(struct herd_node *node)
 	identity.cluster = *cluster_uuid(node->map);
 	net_set_identity(node->net, &identity);
 	if (uuid_is_null(&store_identity(node->store)->cluster))
-		assert_int_equal(store_set_cluster(node->store, &identity.cluster, &err), 0);
+		HERD_REQUIRE(node->herd,
+			     store_set_cluster(node->store, &identity.cluster, &err) == 0);
 }
 
 /* ---- the log ---- */
@@ -141,14 +163,19 @@ static void on_commit(void *context, uint64_t index, const void *command, uint32
 	struct error err;
 	struct cluster_map *map = cluster_apply(node->map, index, command, size, &result);
 
-	assert_non_null(map);
+	HERD_REQUIRE(node->herd, map);
 	log_debug("log %llu: %s: %s %s", (unsigned long long)index,
 		  cluster_command_name(result.type), wire_status_name(result.status), result.text);
 	if (cluster_check(map, &err) < 0)
-		fail_msg("%s", err.text);
+		herd_fail(node->herd, "%s after log entry %llu: %s", node->name,
+			  (unsigned long long)index, err.text);
 	publish(node, map, result.pgs.ids, result.pgs.count);
 	note_hub_decision(node, &result);
 	cluster_result_done(&result);
+	if (node->herd->applied && index > node->herd->applied_index) {
+		node->herd->applied_index = index;
+		node->herd->applied(node->herd, node);
+	}
 }
 
 static int on_install(void *context, uint64_t index, const void *image, size_t size,
@@ -207,8 +234,9 @@ static void on_quorum(void *context, bool has_quorum)
 
 static void on_failed(void *context, const struct error *err)
 {
-	(void)context;
-	fail_msg("engine: %s", err->text);
+	struct herd_node *node = context;
+
+	herd_fail(node->herd, "%s: engine: %s", node->name, err->text);
 }
 
 static void on_left(void *context)
@@ -262,16 +290,21 @@ void herd_ticked(struct loop_timer *timer)
 {
 	struct herd_node *node = container_of_type(timer, struct herd_node, timer);
 	const struct cluster_node *row = cluster_node_by_uuid(node->map, &node->uuid);
+	struct herd_command *command;
 
 	if (node->is_ready && (!row || row->start != node->start))
 		register_self(node);
-	if (node->hub_command)
-		(void)engine_propose(node->engine, node->hub_command->data,
-				     node->hub_command->size);
+	cds_list_for_each_entry(command, &node->commands, link)
+		(void)engine_propose(node->engine, command->command->data, command->command->size);
 	propose_deaths(node);
 	if (is_planner(node)) {
 		struct cluster_command *commands[8];
-		const struct cluster_plan_input input = {0};
+		const struct cluster_plan_input input = {
+			.out_nodes = node->herd->out_nodes,
+			.out_node_count = node->herd->out_node_count,
+			.out_stores = node->herd->out_stores,
+			.out_store_count = node->herd->out_store_count,
+		};
 		int count = cluster_plan(node->map, &input, commands, ARRAY_COUNT(commands));
 		for (int i = 0; i < count; i++)
 			herd_propose_by(node, commands[i]);

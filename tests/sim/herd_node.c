@@ -21,6 +21,10 @@ static void on_store_failed(void *context, struct store *store, int error)
 	struct herd_node *node = context;
 
 	pg_set_store_failed(node->set, store, error);
+	if (node->store_id)
+		herd_propose_by(node, cluster_command_store_failed(node->store_id,
+								   node->store_incarnation));
+	node->was_cut = true;
 }
 
 static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
@@ -33,7 +37,7 @@ static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
 
 /* ---- starting and killing ---- */
 
-static void open_store(struct herd_node *node)
+static int open_store(struct herd_node *node)
 {
 	const struct store_options options = {
 		.size_bytes = node->herd->options.store_bytes,
@@ -44,10 +48,17 @@ static void open_store(struct herd_node *node)
 		.failed = on_store_failed, .corrupt = on_store_corrupt, .context = node};
 	struct error err;
 
-	if (store_open(node->loops, 1, "/disk", &options, &callbacks, &node->store, &err) < 0)
-		fail_msg("%s: %s", node->name, err.text);
+	if (store_open(node->loops, 1, "/disk", &options, &callbacks, &node->store, &err) < 0) {
+		log_warning("%s", err.text);
+		node->store = NULL;
+		return -EIO;
+	}
 	node->store_incarnation = store_identity(node->store)->incarnation + 1;
-	assert_int_equal(store_set_incarnation(node->store, node->store_incarnation, &err), 0);
+	if (store_set_incarnation(node->store, node->store_incarnation, &err) == 0)
+		return 0;
+	store_forget(node->store);
+	node->store = NULL;
+	return -EIO;
 }
 
 static void open_net(struct herd_node *node)
@@ -64,10 +75,10 @@ static void open_net(struct herd_node *node)
 	const struct net_listener_options listener = {.magic = FRAME_MAGIC_PEER};
 	struct error err;
 
-	assert_int_equal(net_new(node->loop, &options, &identity, &node->net, &err), 0);
+	HERD_REQUIRE(node->herd, net_new(node->loop, &options, &identity, &node->net, &err) == 0);
 	if (net_listen(node->net, node->address, &listener, &node->listener, &err) < 0)
-		fail_msg("%s: %s", node->name, err.text);
-	assert_int_equal(pg_peers_new(node->net, &node->peers, &err), 0);
+		herd_fail(node->herd, "%s: %s", node->name, err.text);
+	HERD_REQUIRE(node->herd, pg_peers_new(node->net, &node->peers, &err) == 0);
 }
 
 static void open_pgs(struct herd_node *node)
@@ -82,9 +93,9 @@ static void open_pgs(struct herd_node *node)
 	struct net_service service = {.protocol = &pg_peer_protocol};
 	struct error err;
 
-	assert_int_equal(pg_set_new(&env, &node->set, &err), 0);
+	HERD_REQUIRE(node->herd, pg_set_new(&env, &node->set, &err) == 0);
 	service.context = node->set;
-	assert_int_equal(net_serve(node->net, &service), 0);
+	HERD_REQUIRE(node->herd, net_serve(node->net, &service) == 0);
 	node->sets[0] = node->set;
 	const struct gateway_hub_options hub = {
 		.loop = node->loop, .propose = herd_propose_for_hub, .context = node};
@@ -99,7 +110,7 @@ static void open_pgs(struct herd_node *node)
 		.peers = node->peers,
 	};
 	node->gateway = gateway_new(&gateway);
-	assert_true(node->hub && node->gateway);
+	HERD_REQUIRE(node->herd, node->hub && node->gateway);
 }
 
 static void open_engine(struct herd_node *node)
@@ -109,7 +120,8 @@ static void open_engine(struct herd_node *node)
 
 	if (sim_engine_open(node->herd->log, node->loop, &options, &herd_engine_callbacks, node,
 			    &node->engine, &err) < 0)
-		fail_msg("%s: %s", node->name, err.text);
+		herd_fail(node->herd, "%s: %s", node->name, err.text);
+	sim_engine_set_lag(node->engine, sim_host_lag(node->host));
 }
 
 static void on_opened(struct gateway_open *open, int result)
@@ -128,11 +140,17 @@ void herd_open_volume(struct herd_node *node)
 
 void herd_start(struct herd *herd, unsigned number)
 {
+	if (!herd_try_start(herd, number))
+		herd_fail(herd, "%s: its store cannot be opened", herd->nodes[number].name);
+}
+
+bool herd_try_start(struct herd *herd, unsigned number)
+{
 	struct herd_node *node = &herd->nodes[number];
 	const struct loop_options options = {.name = node->name, .logger = &node->logger};
 
-	assert_false(node->is_up);
-	node->is_up = true;
+	HERD_REQUIRE(herd, !node->is_up);
+	CDS_INIT_LIST_HEAD(&node->commands);
 	node->is_ready = false;
 	node->incarnation++;
 	node->start = random_u64(sim_random(herd->world)) | 1;
@@ -141,15 +159,21 @@ void herd_start(struct herd *herd, unsigned number)
 	node->session = 0;
 	node->ended_count = 0;
 	node->volume = NULL;
-	node->map = cluster_map_new();
-	assert_int_equal(sim_loop_new(herd->world, node->host, &options, &node->loop), 0);
+	HERD_REQUIRE(herd, sim_loop_new(herd->world, node->host, &options, &node->loop) == 0);
 	node->loops[0] = node->loop;
-	open_store(node);
+	if (open_store(node) < 0) {
+		sim_host_crash(node->host);
+		node->loop = NULL;
+		return false;
+	}
+	node->is_up = true;
+	node->map = cluster_map_new();
 	open_net(node);
 	open_pgs(node);
 	node->timer = (struct loop_timer){.fire = herd_ticked};
 	loop_timer_start(node->loop, &node->timer, loop_now(node->loop) + HERD_TICK_NS);
 	open_engine(node);
+	return true;
 }
 
 void herd_bury(void *memory)
@@ -170,19 +194,27 @@ void herd_add_counters(struct pg_counters *to, const struct pg_counters *from)
 	}
 }
 
-void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
+static void tell_died(struct herd *herd, unsigned number)
 {
-	struct herd_node *node = &herd->nodes[number];
+	if (herd->node_died)
+		herd->node_died(herd, number);
+	else
+		herd_load_node_died(herd, number);
+}
 
-	assert_true(node->is_up);
-	node->is_up = false;
-	herd_add_counters(&herd->past, pg_set_counters(node->set));
-	herd_load_node_died(herd, number);
-	sim_engine_crash(node->engine, death);
-	sim_host_crash(node->host);
+static void free_commands(struct herd_node *node)
+{
+	struct herd_command *command, *next;
+
+	cds_list_for_each_entry_safe(command, next, &node->commands, link)
+		herd_command_free(command);
+}
+
+/* Its host is down: what is left of it. */
+static void bury_node(struct herd_node *node)
+{
 	store_forget(node->store);
-	cluster_command_free(node->hub_command);
-	node->hub_command = NULL;
+	free_commands(node);
 	herd_bury(node->net);
 	herd_bury(node->listener);
 	herd_bury(node->peers);
@@ -193,6 +225,33 @@ void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
 	node->loop = NULL;
 	node->map = NULL;
 	node->volume = NULL;
+}
+
+static void begin_death(struct herd *herd, unsigned number, enum sim_death death)
+{
+	struct herd_node *node = &herd->nodes[number];
+
+	HERD_REQUIRE(herd, node->is_up);
+	node->is_up = false;
+	herd_add_counters(&herd->past, pg_set_counters(node->set));
+	tell_died(herd, number);
+	sim_engine_crash(node->engine, death);
+}
+
+void herd_kill(struct herd *herd, unsigned number, enum sim_death death)
+{
+	begin_death(herd, number, death);
+	sim_host_crash(herd->nodes[number].host);
+	bury_node(&herd->nodes[number]);
+}
+
+void herd_cut_power(struct herd *herd, unsigned number, enum sim_death death,
+		    enum sim_power_cut mode)
+{
+	begin_death(herd, number, death);
+	sim_host_power_cut(herd->nodes[number].host, mode);
+	herd->nodes[number].was_cut = true;
+	bury_node(&herd->nodes[number]);
 }
 
 /* ---- a clean stop ---- */
@@ -208,11 +267,11 @@ static struct {
 
 static void on_step(struct loop_op *op, int result)
 {
-	assert_int_equal(result, 0);
+	HERD_REQUIRE(stopping.node->herd, result == 0);
 	stopping.is_done = true;
 }
 
-static bool is_step_done(struct herd *herd)
+static bool is_step_done(void *context)
 {
 	return stopping.is_done;
 }
@@ -223,7 +282,7 @@ static void deliver_step(struct loop *loop, struct loop_mail *mail)
 }
 
 /* On the node's loop; it ends by stopping.op, or at once. */
-static void step(struct herd_node *node, void (*run)(struct herd_node *node), const char *what)
+static bool step(struct herd_node *node, void (*run)(struct herd_node *node), uint64_t until_ns)
 {
 	stopping.node = node;
 	stopping.is_done = false;
@@ -231,7 +290,7 @@ static void step(struct herd_node *node, void (*run)(struct herd_node *node), co
 	stopping.mail.deliver = deliver_step;
 	stopping.step = run;
 	loop_post(node->loop, &stopping.mail);
-	herd_until(node->herd, 20000, is_step_done, what);
+	return sim_world_run_until(node->herd->world, until_ns, is_step_done, NULL);
 }
 
 static void stop_pgs(struct herd_node *node)
@@ -244,6 +303,8 @@ static void stop_engine(struct herd_node *node)
 {
 	if (stopping.volume)
 		gateway_close(stopping.volume, 0);
+	if (node->herd->close_volumes)
+		node->herd->close_volumes(node->herd, node->number);
 	herd_propose_by(node, cluster_command_leave(node->id, node->incarnation));
 	loop_timer_stop(node->loop, &node->timer);
 	loop_complete(node->loop, &stopping.op, 0);
@@ -267,28 +328,42 @@ static void stop_net(struct herd_node *node)
 	loop_complete(node->loop, &stopping.op, 0);
 }
 
-void herd_stop(struct herd *herd, unsigned number)
+bool herd_try_stop(struct herd *herd, unsigned number, uint64_t ms)
 {
 	struct herd_node *node = &herd->nodes[number];
+	uint64_t until_ns = sim_now(herd->world) + ms * NS_PER_MS;
 
 	stopping.volume = node->volume;
 	node->volume = NULL;
-	herd_load_node_died(herd, number); /* its clients wait for nobody */
-	step(node, stop_pgs, "placement groups stopped");
-	step(node, stop_engine, "left");
+	tell_died(herd, number); /* its clients wait for nobody */
+	if (!step(node, stop_pgs, until_ns) || !step(node, stop_engine, until_ns)) {
+		herd_kill(herd, number, SIM_DEATH_CERTAIN);
+		return false;
+	}
 	herd_run(herd, 50);
-	step(node, stop_store, "store stopped");
+	if (!step(node, stop_store, until_ns)) {
+		herd_kill(herd, number, SIM_DEATH_CERTAIN);
+		return false;
+	}
 	herd_add_counters(&herd->past, pg_set_counters(node->set));
 	node->is_up = false;
 	sim_engine_crash(node->engine, SIM_DEATH_UNKNOWN);
-	step(node, stop_net, "freed");
+	HERD_REQUIRE(herd, step(node, stop_net, UINT64_MAX));
 	for (unsigned i = 0; i < 1000 && !net_is_stopped(node->net); i++)
 		herd_run(herd, 10);
-	assert_true(net_is_stopped(node->net));
+	HERD_REQUIRE(herd, net_is_stopped(node->net));
 	net_free(node->net);
+	free_commands(node);
 	cluster_map_put(node->map);
-	assert_int_equal(buffer_cache_busy(loop_buffers(node->loop)), 0);
+	HERD_REQUIRE(herd, buffer_cache_busy(loop_buffers(node->loop)) == 0);
 	sim_host_crash(node->host);
 	node->loop = NULL;
 	node->map = NULL;
+	return true;
+}
+
+void herd_stop(struct herd *herd, unsigned number)
+{
+	if (!herd_try_stop(herd, number, 20000))
+		herd_fail(herd, "%s did not stop", herd->nodes[number].name);
 }

@@ -13,6 +13,7 @@
 void herd_propose_by(void *context, struct cluster_command *command);
 /* The same for the hub of a gateway, which is told the decision. */
 int herd_propose_for_hub(void *context, struct cluster_command *command, void *token);
+void herd_command_free(struct herd_command *command);
 extern const struct engine_callbacks herd_engine_callbacks;
 void herd_ticked(struct loop_timer *timer);
 
