@@ -78,6 +78,8 @@
 	X(R4_LOSS_EPOCH, "an election raises the loss epoch") \
 	X(R4_COMPARE, "after a total power loss the others are compared with the leader") \
 	X(R4_WAIT, "an election waits for those that may be more advanced") \
+	X(R4_COMMIT, "nothing is committed while a member that lacks it could be elected") \
+	X(R4_FLUSH, "no FLUSH ends while a member that it does not reach could be elected") \
 	/* retry */ \
 	X(Q1_EXECUTED, "a request that was executed is not executed again") \
 	X(Q1_TABLE_REPLACED, "a new primary's table of requests replaces those of the members") \

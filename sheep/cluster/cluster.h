@@ -295,6 +295,11 @@ uint32_t cluster_pg_in_sync(const struct cluster_pg *pg);
 bool cluster_pg_has_floor(const struct cluster_map *map, const struct cluster_pg *pg);
 /* Are there min_insync unmarked members, with holes or not? If not nothing may be acknowledged. */
 bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_pg *pg);
+/*
+ * Is a member listed that is marked, and that an election could choose once all others are away (R4)?
+ * While it is nothing is committed and no FLUSH ends: it would lack what was.
+ */
+bool cluster_pg_may_elect(const struct cluster_pg *pg);
 /* Would the floor be kept if one more were in sync, and @store gone? */
 bool cluster_pg_may_swap(const struct cluster_map *map, const struct cluster_pg *pg,
 			 uint32_t store);
@@ -316,9 +321,7 @@ uint64_t cluster_pg_fence(const struct cluster_map *map, const struct cluster_pg
 uint32_t cluster_pg_successor(const struct cluster_map *map, const struct cluster_pg *pg);
 /*
  * Should this store, up but not in sync, join? One without a seat may propose PG_JOIN itself. For a
- * marked member only the primary may, because that ends the chance to elect it: so a
- * primary acknowledges no write while a marked seat is listed that is not stale; it begins that
- * member's join, or removes it, first. (Else an election could go back behind the write.)
+ * marked member only the primary may, because that ends the chance to elect it.
  */
 bool cluster_pg_wants_join(const struct cluster_map *map, const struct cluster_pg *pg,
 			   uint32_t store);

@@ -79,6 +79,15 @@ bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_p
 	return count >= pg_policy(map, pg)->min_insync;
 }
 
+bool cluster_pg_may_elect(const struct cluster_pg *pg)
+{
+	for (uint32_t i = 0; i < pg->isr_count; i++)
+		if ((pg->isr[i].flags & CLUSTER_SEAT_MARKED) &&
+		    !(pg->isr[i].flags & CLUSTER_SEAT_STALE))
+			return true;
+	return false;
+}
+
 bool cluster_pg_may_swap(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store)
 {
 	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
@@ -97,6 +106,9 @@ bool pg_can_lose(const struct cluster_map *map, const struct cluster_pg *pg, uin
 	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
 	uint32_t left = cluster_pg_in_sync(pg) - (seat && seat_counts(seat));
 
+	/* Marked, it is of no use to who has holes, and nothing is committed while it could be elected. */
+	if (seat && (seat->flags & CLUSTER_SEAT_MARKED) && cluster_pg_may_commit(map, pg))
+		return true;
 	return left >= pg_policy(map, pg)->min_insync;
 }
 

@@ -12,6 +12,7 @@
 
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 #include "sheep/gateway/gateway_priv.h"
 
@@ -368,7 +369,9 @@ static int make_targets(struct flush *flush)
 				return rc;
 			is_asked = true;
 		}
-		if (!is_asked)
+		/* R4: who is marked may lack what this FLUSH is to keep. Until its join begins it could be
+		 * elected all the same, if the others do not come back. */
+		if (!is_asked || (RULE(R4_FLUSH) && cluster_pg_may_elect(pg)))
 			flush->result = -E_NOT_PRIMARY;
 	}
 	return 0;

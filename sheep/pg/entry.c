@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/base/crc32c.h"
+#include "lib/base/rule.h"
 #include "sheep/pg/entry_codec.h"
 #include "sheep/pg/pg_priv.h"
 
@@ -305,6 +306,9 @@ void pg_lead_commit(struct pg_lead *lead)
 
 	/* Below the floor fewer than min_insync copies would be all there is of it (S1). */
 	if (lead->entry_count == 0 || !pg_lead_may_commit(lead))
+		return;
+	/* R4: who is marked and has it not could still be elected, until its join begins. */
+	if (RULE(R4_COMMIT) && cluster_pg_may_elect(&pg->row))
 		return;
 	limit = commit_limit(lead);
 	if (limit <= lead->commit_n && lead->sync_waits == 0)

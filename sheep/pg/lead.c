@@ -126,6 +126,8 @@ static void member_is_marked(struct pg_member *member)
 	if (member->kind == PG_MEMBER_MARKED)
 		return;
 	member->kind = PG_MEMBER_MARKED; /* first: see above */
+	member->lead->join_ns = 0;	 /* its join begins at once: nothing is committed before */
+	pg_set_active(member->lead->pg);
 	pg_member_forget(member);
 	pg_filler_free(member->filler);
 	member->filler = NULL;
