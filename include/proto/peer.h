@@ -55,6 +55,7 @@ enum peer_op {
 	PEER_OP_PUSH = 34,  /* blocks of an object, outside the order */
 	PEER_OP_FETCH = 35, /* blocks of an object that is missing at the primary */
 	/* node to node, class CONTROL */
+	PEER_OP_LAST = 40,    /* last entries of many PGs, for an election */
 	PEER_OP_FIGURES = 48, /* space in use, recovery under way: for people */
 };
 
@@ -515,6 +516,43 @@ struct peer_fetch_reply {
 WIRE_SIZE(struct peer_fetch_reply, 24);
 
 /* ---- node to node ---- */
+
+/*
+ * PEER_OP_LAST: which entry of each PG is the newest at that store? Payload: rows. The reply's payload
+ * has a row for each of those that the receiver can speak for: the store is its own, its
+ * registration is applied there, and the PG is in just that epoch there.
+ */
+struct peer_last {
+	le32 row_count;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_last, 8);
+
+struct peer_last_row {
+	le64 epoch;
+	le32 pg;
+	le32 store;
+};
+WIRE_SIZE(struct peer_last_row, 16);
+
+#define PEER_LAST_ROWS_MAX 1024u
+
+struct peer_last_reply {
+	le32 row_count;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_last_reply, 8);
+
+struct peer_last_answer {
+	le64 epoch;
+	le64 reign; /* version of the newest entry of the order; zero: none */
+	le64 n;
+	le32 pg;
+	le32 store;
+	le32 missing; /* objects */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_last_answer, 40);
 
 /*
  * PEER_OP_FIGURES: what this sheep's loops and stores know at the moment, summed. Reply payload: rows of

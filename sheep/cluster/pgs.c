@@ -3,6 +3,7 @@
  * gives it to pg_put() (pg_rules.c), which keeps what must always be true.
  */
 #include "lib/base/assert.h"
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 #include "sheep/cluster/cluster_priv.h"
 
@@ -235,8 +236,10 @@ bool cluster_pg_is_electable(const struct cluster_map *map, const struct cluster
 	if (all_marked)
 		*all_marked = all;
 	/* Without a primary no unmarked member is up: pg_put() (2). */
-	return pg->epoch && !pg->primary && seat && !(seat->flags & CLUSTER_SEAT_STALE) &&
-	       (seat->flags & CLUSTER_SEAT_MARKED) && cluster_store_is_up(map, store);
+	if (!pg->epoch || pg->primary || !seat || !(seat->flags & CLUSTER_SEAT_MARKED) ||
+	    !cluster_store_is_up(map, store))
+		return false;
+	return !RULE(R4_NO_JOINER) || !(seat->flags & CLUSTER_SEAT_STALE);
 }
 
 enum proto_status apply_pg_elect(struct cluster_edit *edit, const struct log_body *log)
@@ -259,9 +262,13 @@ enum proto_status apply_pg_elect(struct cluster_edit *edit, const struct log_bod
 		if (!(pg.isr[i].flags & CLUSTER_SEAT_MARKED))
 			pg.isr[i].flags = CLUSTER_SEAT_MARKED | CLUSTER_SEAT_STALE;
 	pg_seat(&pg, store)->flags = 0;
+	if (!RULE(R4_COMPARE))
+		for (uint32_t i = 0; i < pg.isr_count; i++)
+			pg.isr[i].flags = 0;
 	memset(pg.joining, 0, sizeof(pg.joining));
 	pg.join_count = 0;
-	pg.loss_epoch = edit->index;
+	if (RULE(R4_LOSS_EPOCH))
+		pg.loss_epoch = edit->index;
 	pg_lead(edit, &pg, store, OLD_IS_SILENT);
 	pg_put(edit, &pg, OLD_IS_SILENT);
 	return PROTO_STATUS_OK;

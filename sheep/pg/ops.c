@@ -93,6 +93,13 @@ static const struct wire_op ops[] = {
 			.payload_max = OBJECT_SIZE + META_MAX,
 			.handle = pg_on_push,
 		},
+	[PEER_OP_LAST] =
+		{
+			ROW("last", peer_last, peer_last_reply),
+			.payload_max = PEER_LAST_ROWS_MAX * sizeof(struct peer_last_row),
+			.reply_payload_max = PEER_LAST_ROWS_MAX * sizeof(struct peer_last_answer),
+			.handle = pg_on_last,
+		},
 	[PEER_OP_FETCH] =
 		{
 			ROW("fetch", peer_fetch, peer_fetch_reply),

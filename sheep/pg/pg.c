@@ -204,6 +204,7 @@ void pg_withdraw(struct pg *pg)
 void pg_fail(struct pg *pg)
 {
 	pg_lead_end(pg, -E_NOT_PRIMARY);
+	pg_election_end(pg);
 	pg_part_reset(pg);
 	if (pg->state != PG_FAILED)
 		pg_enter(pg, PG_FAILED, "the store has stopped");
@@ -309,6 +310,7 @@ bool pg_tick(struct pg *pg, uint64_t now)
 		pg_advance(pg);
 		more |= pg_lead_tick(pg->lead, now);
 	}
+	more |= pg_elect_tick(pg, now);
 	more |= tick_join(pg, now);
 	more |= tick_holes(pg, now);
 	more |= tick_drop(pg);

@@ -15,11 +15,13 @@
  *   push      one object on its way to such a member
  *   heal      an object of ours that is missing, fetched from a member
  *   member    the other side of all that
+ *   elect     nobody leads, and all who could may have lost something
  */
 #ifndef PG_PG_PRIV_H
 #define PG_PG_PRIV_H
 
 #include "sheep/pg/ask.h"
+#include "sheep/pg/elect.h"
 #include "sheep/pg/entry.h"
 #include "sheep/pg/filler.h"
 #include "sheep/pg/lead.h"

@@ -152,6 +152,7 @@ static void ticked(struct loop_timer *timer)
 		if (pg_tick(pg, now))
 			pg_set_active(pg);
 	}
+	pg_elections_ask(set, now);
 	if (!cds_list_empty(&set->active) && !set->is_stopping)
 		loop_timer_start(set->loop, &set->tick, now + PG_TICK_NS);
 }
@@ -412,6 +413,7 @@ int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err)
 	CDS_INIT_LIST_HEAD(&set->finished_syncs);
 	CDS_INIT_LIST_HEAD(&set->active);
 	CDS_INIT_LIST_HEAD(&set->pushing);
+	CDS_INIT_LIST_HEAD(&set->elections);
 	pg_locks_init(&set->locks);
 	set->arena.buffers = loop_buffers(set->loop);
 	set->kick.done = kicked;
@@ -451,6 +453,7 @@ void pg_set_stop(struct pg_set *set, struct loop_op *op)
 	refuse_ios(set, &set->arrivals);
 	HASH_ITER(hh, set->pgs, pg, next) {
 		pg_lead_end(pg, -E_SHUTDOWN);
+		pg_election_end(pg);
 		refuse_ios(set, &pg->waiting);
 		pg_part_end(pg, -E_SHUTDOWN);
 	}
@@ -470,6 +473,7 @@ void pg_set_free(struct pg_set *set)
 	loop_timer_stop(set->loop, &set->tick);
 	HASH_ITER(hh, set->pgs, pg, next) {
 		HASH_DEL(set->pgs, pg);
+		pg_election_end(pg);
 		free(pg->part.requests);
 		free(pg);
 	}

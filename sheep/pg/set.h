@@ -34,6 +34,7 @@
 
 struct pg_lead;
 struct pg_filler;
+struct pg_election;
 
 /* ---- memory for small refcounted pieces ---- */
 
@@ -99,7 +100,9 @@ struct pg_set {
 	struct loop_op kick;
 	bool is_kicked;
 	struct loop_timer tick;
-	bool needs_all; /* look at all PGs at the next map */
+	bool needs_all;			/* look at all PGs at the next map */
+	struct cds_list_head elections; /* pg_election */
+	uint64_t elect_ns;		/* when they asked last */
 	/* recovery */
 	struct cds_list_head pushing; /* pg_push */
 	uint64_t starts;	      /* numbers given to beginnings of streams */
@@ -160,6 +163,7 @@ struct pg {
 	enum pg_role role;
 	struct pg_part part;
 	struct pg_lead *lead;
+	struct pg_election *election; /* NULL: somebody leads, or we could not */
 	struct cds_list_head waiting; /* ios, until it serves */
 	uint32_t waiting_count;
 	struct cds_list_head active; /* in the set, when is_active */
