@@ -385,7 +385,7 @@ static void on_heal_granted(struct pg_lock *lock)
 {
 	struct pg_heal *heal = container_of_type(lock, struct pg_heal, lock);
 
-	if (heal->lead)
+	if (heal->lead && !pg_lead_is_over(heal->lead))
 		heal_go(heal);
 }
 

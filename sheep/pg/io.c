@@ -267,7 +267,7 @@ again:
 
 static void go(struct pg_work *work)
 {
-	if (!work->lead) /* granted while it ends */
+	if (!work->lead || pg_lead_is_over(work->lead)) /* granted while it ends */
 		return;
 	if (work->io->kind == PG_IO_READ) {
 		pg_work_read(work, 0, work->block, work->count);

@@ -117,8 +117,12 @@ static void member_is_isr(struct pg_member *member, const struct cluster_seat *s
 		if (!is_known)
 			pg_member_refuse(member, -E_MISSING);
 	}
-	if ((seat->flags & CLUSTER_SEAT_HOLES) && !member->filler)
+	if (!(seat->flags & CLUSTER_SEAT_HOLES)) {
+		pg_filler_free(member->filler);
+		member->filler = NULL;
+	} else if (!member->filler) {
 		(void)pg_filler_new(member, 0, 0); /* no memory: at the next map or tick */
+	}
 }
 
 static void member_is_marked(struct pg_member *member)
@@ -253,7 +257,7 @@ void pg_lead_end(struct pg *pg, int result)
 	if (!lead)
 		return;
 	HASH_DEL(pg->set->leads, lead);
-	pg->lead = NULL;
+	pg->lead = NULL; /* first: what ends gives locks back, and nobody may go on with one */
 	pg_settle_end(lead);
 	pg_heals_end(lead);
 	pg_works_end(lead, result);

@@ -85,6 +85,11 @@ struct pg_lead {
 
 int pg_lead_begin(struct pg *pg);
 void pg_lead_end(struct pg *pg, int result);
+/* It is ending: whoever is granted a lock now does nothing with it. */
+static inline bool pg_lead_is_over(const struct pg_lead *lead)
+{
+	return lead->pg->lead != lead;
+}
 /* Members, kinds and links as the row has them now. 0 or -ENOMEM. */
 int pg_lead_members(struct pg_lead *lead);
 struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store);

@@ -390,7 +390,7 @@ static void on_push_granted(struct pg_lock *lock)
 {
 	struct pg_push *push = container_of_type(lock, struct pg_push, lock);
 
-	if (push->filler)
+	if (push->filler && push->pg->lead)
 		push_go(push);
 }
 
