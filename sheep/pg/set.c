@@ -305,6 +305,40 @@ static void end_sessions(struct pg_set *set, const struct cluster_map *old)
 		pg_works_end_sessions(lead);
 }
 
+/* Those that ended while the store was down. What it remembers is from before, so older than the map. */
+static void end_forgotten_sessions(struct pg_set *set, struct pg *pg)
+{
+	struct store *store = pg_store_of(pg);
+	uint32_t count = store_requests(store, pg->id, NULL, 0);
+	struct store_request *rows = count ? calloc(count, sizeof(*rows)) : NULL;
+	uint64_t last = 0;
+
+	if (!rows)
+		return;
+	count = min_of(store_requests(store, pg->id, rows, count), count);
+	for (uint32_t i = 0; i < count; i++) {
+		if (rows[i].session == last || pg_session_is_alive(set, rows[i].session))
+			continue;
+		last = rows[i].session;
+		store_end_session(store, pg->id, last);
+	}
+	free(rows);
+}
+
+/* The map shows our registration, or that of another start. */
+static void store_set_known(struct pg_set *set, struct pg_store *store, bool is_known)
+{
+	struct pg *pg, *next;
+
+	store->is_known = is_known;
+	set->needs_all = true; /* it takes part from now on, or no more: that changes no PG */
+	if (!is_known || store->is_failed)
+		return;
+	HASH_ITER(hh, set->pgs, pg, next)
+		if (pg->store == store)
+			end_forgotten_sessions(set, pg);
+}
+
 /* M2: what volumes leave behind is looked for when some have gone. */
 static void look_for_garbage(struct pg_set *set)
 {
@@ -329,13 +363,10 @@ void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *p
 		end_sessions(set, old);
 	if (old && (!pgs || cluster_volume_count(map) < cluster_volume_count(old)))
 		look_for_garbage(set);
-	/* A store takes part from the map on that shows its registration, and those change no PG. */
 	struct pg_store *store;
 	cds_list_for_each_entry(store, &set->stores, link)
-		if (store->is_known != store_is_known(set, store)) {
-			store->is_known = !store->is_known;
-			set->needs_all = true;
-		}
+		if (store->is_known != store_is_known(set, store))
+			store_set_known(set, store, !store->is_known);
 	if (!pgs || set->needs_all) {
 		set->needs_all = false;
 		apply_all(set);

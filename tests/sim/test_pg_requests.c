@@ -241,11 +241,69 @@ static void test_a_discarded_write_is_forgotten_with_its_number(void **state)
 	}
 }
 
+static bool has_its_members(struct herd *herd)
+{
+	struct pg_status status;
+	unsigned members = 0;
+
+	for (unsigned i = 0; i < herd->node_count; i++)
+		members += herd->nodes[i].is_up &&
+			   pg_set_status(herd->nodes[i].set, 0, 0, &status) &&
+			   status.role != PG_ROLE_NONE;
+	return members == 2 && is_led(herd);
+}
+
+static unsigned requests_of(struct herd *herd, unsigned node, uint64_t session)
+{
+	struct store_request rows[64];
+	uint32_t count = store_requests(herd->nodes[node].store, 0, rows, ARRAY_COUNT(rows));
+	unsigned found = 0;
+
+	for (uint32_t i = 0; i < min_of(count, (uint32_t)ARRAY_COUNT(rows)); i++)
+		found += rows[i].session == session;
+	return found;
+}
+
+/* Nobody tells a store later which gateways ended while it was down (Q2). */
+static void test_a_session_that_ended_while_a_store_was_down_is_forgotten_there(void **state)
+{
+	const struct herd_options options = {.seed = 20,
+					     .nodes = 3,
+					     .copies = 2,
+					     .min_insync = 2,
+					     .pg_count = 1,
+					     .volume_bytes = 4 * MIB};
+	struct herd *herd = herd_new(&options);
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	unsigned owner = 0, member = 0;
+
+	for (unsigned n = 0; n < 3; n++) {
+		if (!cluster_pg_seat(row, herd->nodes[n].store_id))
+			owner = n;
+		else if ((int)n != herd_primary(herd, 0))
+			member = n;
+	}
+	uint64_t session = session_of(herd, owner);
+	assert_int_equal(write_block(herd, session, 1, 1, 'w'), 0);
+	herd_run(herd, 100);
+	assert_int_equal(requests_of(herd, member, session), 1);
+	herd_kill(herd, member, SIM_DEATH_CERTAIN); /* at the floor: it stays listed */
+	herd_run(herd, 500);
+	herd_kill(herd, owner, SIM_DEATH_CERTAIN);
+	herd_run(herd, 500);
+	herd_start(herd, member);
+	herd_until(herd, 20000, has_its_members, "in sync again");
+	assert_int_equal(requests_of(herd, member, session), 0);
+	herd_free(herd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_repeated_write_is_not_executed_again_by_anybody),
 		cmocka_unit_test(test_a_late_request_is_refused),
+		cmocka_unit_test(
+			test_a_session_that_ended_while_a_store_was_down_is_forgotten_there),
 		cmocka_unit_test(test_a_discarded_write_is_forgotten_with_its_number),
 	};
 
