@@ -54,6 +54,7 @@ struct pg_filler {
 	uint32_t item_count;
 	uint64_t bytes;
 	bool is_pumping;
+	bool has_requests; /* the member has our table, as of the seal */
 	uint64_t digest, objects;
 	uint64_t doubt_n; /* entries up to here may have been pushed before they were committed */
 	uint32_t drop;	  /* a lost member that goes when this one is in sync; 0: none */

@@ -4,6 +4,7 @@
  * The member is counted like one in sync before it is asked to seal. What it and we have is compared at
  * one number of the order. From the proposal of the expand on nothing is relaxed until it is decided.
  */
+#include "lib/base/rule.h"
 #include "sheep/pg/filler_priv.h"
 
 #define DIFFER_NS NS_PER_S /* after digests that differ */
@@ -22,6 +23,19 @@ void pg_fill_propose(struct pg_filler *filler, uint64_t now)
 	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, filler->drop));
 }
 
+/* Without our table of requests it would execute some of them again, once it leads (Q1). */
+static void on_requests_taken(struct pg_ask *ask, int result)
+{
+	struct pg_filler *filler = pg_fill_of(ask);
+
+	if (!filler || filler->state != FILL_SEALING)
+		return;
+	if (result < 0)
+		pg_filler_broken(filler, result);
+	else
+		filler->has_requests = true;
+}
+
 static void on_sealed(struct pg_ask *ask, int result)
 {
 	struct pg_filler *filler = pg_fill_of(ask);
@@ -32,6 +46,10 @@ static void on_sealed(struct pg_ask *ask, int result)
 		return;
 	if (result < 0) {
 		pg_filler_broken(filler, result);
+		return;
+	}
+	if (!filler->has_requests) { /* its answer comes first, or is lost with the link */
+		pg_filler_broken(filler, -EAGAIN);
 		return;
 	}
 	if (ask->epoch != filler->pg->epoch) {
@@ -90,7 +108,9 @@ void pg_fill_seal(struct pg_filler *filler)
 	/* In the order of the entries: not while some of them wait to be sent again. */
 	if (member->is_broken || member->refused)
 		return;
-	if (pg_requests_send(member, after) < 0)
+	filler->has_requests = !RULE(Q1_TABLE_COPIED);
+	if (!filler->has_requests &&
+	    pg_requests_send(member, after, on_requests_taken, pg_fill_tag(filler)) < 0)
 		return;
 	ask = pg_ask_new(filler->pg, member->store, 0);
 	if (!ask)

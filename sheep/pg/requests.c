@@ -36,12 +36,12 @@ static int requests_take(struct pg_lead *lead, struct request_table *out)
 	return 0;
 }
 
-static void on_requests(struct pg_ask *ask, int result)
+static void on_replaced(struct pg_ask *ask, int result)
 {
 	struct pg_member *member = pg_ask_member(ask);
 	struct pg_lead *lead;
 
-	if (!member || !member->owes_requests || !ask->owner)
+	if (!member || !member->owes_requests)
 		return;
 	lead = member->lead;
 	if (result < 0) {
@@ -56,26 +56,15 @@ static void on_requests(struct pg_ask *ask, int result)
 	pg_lead_commit(lead);
 }
 
-static int send_piece(struct pg_member *member, const struct request_table *table, uint32_t first,
-		      uint32_t count, uint64_t n)
+/* NULL: no memory. Not sent yet. */
+static struct pg_ask *make_piece(struct pg_member *member, const struct request_table *table,
+				 uint32_t first, uint32_t count)
 {
-	struct pg *pg = member->lead->pg;
-	bool is_last = first + count == table->count;
-	struct pg_ask *ask =
-		pg_ask_new(pg, member->store, count * (uint32_t)sizeof(struct peer_request_row));
-	const struct peer_requests body = {
-		.epoch = to_le64(pg->epoch),
-		.reign = to_le64(member->lead->reign),
-		.n = to_le64(n),
-		.pg = to_le32(pg->id),
-		.store = to_le32(member->store),
-		.first = to_le32(first),
-		.row_count = to_le32(count),
-		.flags = to_le32(is_last ? PEER_REQUESTS_LAST : 0),
-	};
+	struct pg_ask *ask = pg_ask_new(member->lead->pg, member->store,
+					count * (uint32_t)sizeof(struct peer_request_row));
 
 	if (!ask)
-		return -ENOMEM;
+		return NULL;
 	struct peer_request_row *rows = (void *)ask->payload.data;
 	for (uint32_t i = 0; i < count; i++)
 		rows[i] = (struct peer_request_row){
@@ -84,12 +73,11 @@ static int send_piece(struct pg_member *member, const struct request_table *tabl
 			.reign = to_le64(table->rows[first + i].version.reign),
 			.n = to_le64(table->rows[first + i].version.n),
 		};
-	ask->owner = is_last ? member->lead : NULL; /* the answer to the last one counts */
-	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_REQUESTS, &body, sizeof(body), on_requests);
-	return 0;
+	return ask;
 }
 
-int pg_requests_send(struct pg_member *member, uint64_t n)
+int pg_requests_send(struct pg_member *member, uint64_t n,
+		     void (*done)(struct pg_ask *ask, int result), void *owner)
 {
 	struct request_table table;
 	uint32_t first = 0;
@@ -99,9 +87,31 @@ int pg_requests_send(struct pg_member *member, uint64_t n)
 		return rc;
 	do {
 		uint32_t count = min_of(table.count - first, PEER_REQUEST_ROWS_MAX);
-		rc = send_piece(member, &table, first, count, n);
+		bool is_last = first + count == table.count;
+		struct pg_ask *ask = make_piece(member, &table, first, count);
+		const struct peer_requests body = {
+			.epoch = to_le64(member->lead->pg->epoch),
+			.reign = to_le64(member->lead->reign),
+			.n = to_le64(n),
+			.pg = to_le32(member->lead->id),
+			.store = to_le32(member->store),
+			.first = to_le32(first),
+			.row_count = to_le32(count),
+			.flags = to_le32(is_last ? PEER_REQUESTS_LAST : 0),
+		};
+		rc = ask ? 0 : -ENOMEM;
+		if (!ask)
+			break;
+		ask->owner = owner;
+		pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_REQUESTS, &body, sizeof(body),
+			    is_last ? done : NULL); /* without one before it the last one fails */
 		first += count;
-	} while (rc == 0 && first < table.count);
+	} while (first < table.count);
 	free(table.rows);
 	return rc;
+}
+
+int pg_requests_replace(struct pg_member *member)
+{
+	return pg_requests_send(member, 0, on_replaced, NULL);
 }

@@ -269,7 +269,7 @@ void pg_member_resend(struct pg_member *member, uint64_t now)
 		return;
 	member->is_broken = false;
 	if (member->owes_requests) {
-		if (pg_requests_send(member, 0) < 0)
+		if (pg_requests_replace(member) < 0)
 			member->is_broken = true;
 		return;
 	}

@@ -316,7 +316,7 @@ int pg_settle_start(struct pg_lead *lead)
 			continue;
 		member->owes_requests = true;
 		member->progress_ns = loop_now(lead->pg->set->loop);
-		if (pg_requests_send(member, 0) < 0)
+		if (pg_requests_replace(member) < 0)
 			member->is_broken = true; /* the tick sends it */
 	}
 	lead->has_settled = true;

@@ -4,6 +4,7 @@
 #ifndef PG_TAKEOVER_H
 #define PG_TAKEOVER_H
 
+#include "sheep/pg/ask.h"
 #include "sheep/pg/lead.h"
 
 /* ---- takeover.c ---- */
@@ -25,8 +26,14 @@ void pg_fence_tick(struct pg_lead *lead, uint64_t now);
 
 /* ---- requests.c ---- */
 
-/* The requests executed here, to a member, in the order of the entries. 0 or -ENOMEM. */
-int pg_requests_send(struct pg_member *member, uint64_t n);
+/*
+ * The requests executed here, to a member, in the order of the entries, behind entry @n. @done tells
+ * whether it has taken all of them. 0 or -ENOMEM.
+ */
+int pg_requests_send(struct pg_member *member, uint64_t n,
+		     void (*done)(struct pg_ask *ask, int result), void *owner);
+/* In place of what it has, before the first entry: what it owes since the reign began. 0 or -ENOMEM. */
+int pg_requests_replace(struct pg_member *member);
 
 /* ---- settle.c ---- */
 
