@@ -193,7 +193,7 @@ static int check_line(struct collie *collie, const struct line *line)
 		return usage(collie, why);
 	}
 	const struct argument *next = &collie->command->operands[line->operands];
-	if (line->operands < COMMAND_OPERANDS_MAX && next->option.name) {
+	if (line->operands < COMMAND_OPERANDS_MAX && next->option.name && !next->is_optional) {
 		snprintf(why, sizeof(why), "%s is missing", next->option.name);
 		return usage(collie, why);
 	}

@@ -28,13 +28,21 @@ enum argument_kind {
 	ARGUMENT_PROPERTY, /* KEY=VALUE, repeatable: an object of them */
 };
 
-enum argument_complete { COMPLETE_NOTHING, COMPLETE_VOLUME };
+enum argument_complete {
+	COMPLETE_NOTHING,
+	COMPLETE_VOLUME,
+	COMPLETE_NODE,
+	COMPLETE_STORE,
+	COMPLETE_SETTING,
+	COMPLETE_PROPERTY,
+};
 
 /* An operand (option.name as the help shows it) or an option. */
 struct argument {
 	struct option_row option; /* name NULL ends the list */
 	uint8_t kind;		  /* enum argument_kind */
 	uint8_t complete;	  /* enum argument_complete */
+	bool is_optional;	  /* an operand, the last one, that may be left out */
 	const char *key;	  /* in the JSON object of arguments */
 	const char *const *words; /* NULL-terminated */
 };

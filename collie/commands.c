@@ -1,10 +1,7 @@
 /* The commands, in the order in which the help shows them. */
 #include "collie/command.h"
 
-#include <string.h>
-
 #include "lib/base/size.h"
-#include "lib/base/text.h"
 
 /* ---- how answers are shown ---- */
 
@@ -14,7 +11,8 @@ static const struct view view_nodes = {
 	.kind = VIEW_TABLE,
 	.columns = COLUMNS({"NODE", "{id}", COLUMN_RIGHT}, {"ADDRESS", "{address}"},
 			   {"ZONE", "{zone}"}, {"STATUS", "{status}"},
-			   {"STORES", "{stores:count}", COLUMN_RIGHT}, {"VERSION", "{version}"}),
+			   {"STORES", "{stores:count}", COLUMN_RIGHT},
+			   {"COPIES", "{copies}", COLUMN_RIGHT}, {"VERSION", "{version}"}),
 };
 
 static const struct view view_cluster = {
@@ -56,7 +54,47 @@ static const struct view view_stores = {
 			   {"STATUS", "{status}"}, {"SIZE", "{size:size}", COLUMN_RIGHT},
 			   {"USED", "{used:size}", COLUMN_RIGHT},
 			   {"ALLOCATED", "{allocated:size}", COLUMN_RIGHT},
+			   {"FREE", "{free:size}", COLUMN_RIGHT},
 			   {"WEIGHT", "{weight}", COLUMN_RIGHT}, {"PATH", "{path}"}),
+};
+
+static const struct view view_store = {
+	.kind = VIEW_LINE,
+	.columns = COLUMNS({"", "store {uuid} is {status}, weight {weight}"}),
+};
+
+static const struct view view_node = {
+	.kind = VIEW_LINE,
+	.columns = COLUMNS({"", "node {id} is {status} and holds {copies} copies"}),
+};
+
+static const struct view view_removed = {
+	.kind = VIEW_LINE,
+	.columns = COLUMNS({"", "node {id} is forgotten"}),
+};
+
+static const struct view view_setting = {
+	.kind = VIEW_LINE,
+	.columns = COLUMNS({"", "{key} is {value} (default: {default})"}),
+};
+
+static const struct view view_settings = {
+	.kind = VIEW_TABLE,
+	.columns = COLUMNS({"KEY", "{key}"}, {"VALUE", "{value}", COLUMN_RIGHT},
+			   {"DEFAULT", "{default}", COLUMN_RIGHT}, {"MEANING", "{meaning}"}),
+};
+
+static const struct view view_problem = {
+	.kind = VIEW_STORY,
+	.columns = COLUMNS({"", "{severity}: {what}"}, {"  ", "{meaning}"}, {"  > ", "{action}"}),
+};
+
+static const struct view view_health = {
+	.kind = VIEW_STORY,
+	.columns = COLUMNS({"", "the cluster is {status}"}),
+	.list_path = "problems",
+	.list_view = &view_problem,
+	.nothing = "nothing to report",
 };
 
 static const struct view view_pgs = {
@@ -64,7 +102,14 @@ static const struct view view_pgs = {
 	.columns = COLUMNS({"PG", "{id}", COLUMN_RIGHT}, {"EPOCH", "{epoch}", COLUMN_RIGHT},
 			   {"STATUS", "{status}"}, {"PRIMARY", "{primary:short}"},
 			   {"IN SYNC", "{isr:short}"}, {"JOINING", "{joining:short}"},
-			   {"TARGET", "{target:short}"}),
+			   {"TARGET", "{target:short}"}, {"FORCED", "{forced}", COLUMN_RIGHT},
+			   {"LOSS", "{loss_epoch}", COLUMN_RIGHT}),
+};
+
+static const struct view view_forced = {
+	.kind = VIEW_LINE,
+	.columns = COLUMNS({"", "pg {id} goes on from store {primary}; loss accepted {forced} "
+				"time(s)"}),
 };
 
 static const struct view view_recovering = {
@@ -111,6 +156,8 @@ static const struct view view_deleted = {
 };
 
 /* ---- the table ---- */
+
+static const char *const store_keys[] = {"weight", NULL};
 
 #define OPERAND_VOLUME                                                            \
 	{                                                                         \
@@ -191,11 +238,97 @@ const struct command commands[] = {
 		.view = &view_shutdown,
 	},
 	{
+		.noun = "cluster",
+		.verb = "health",
+		.help = "what is wrong, what it means, what to do",
+		.more = "An error: data cannot be reached, or soon not be written. A warning: less is safe\n"
+			"than should be. A note: good to know; loss of data stays there for ever.",
+		.op = ADMIN_OP_CLUSTER_HEALTH,
+		.view = &view_health,
+	},
+	{
+		.noun = "cluster",
+		.verb = "settings",
+		.help = "the settings, their defaults and meaning",
+		.op = ADMIN_OP_CLUSTER_SETTINGS,
+		.view = &view_settings,
+	},
+	{
+		.noun = "cluster",
+		.verb = "set",
+		.help = "change a setting for the whole cluster",
+		.more = "Times: 1500ms, 2s, 10m, 1h; a bare number is seconds. Sizes: bytes, or with K M G T P.\n"
+			"\"default\" takes the default again.",
+		.op = ADMIN_OP_CLUSTER_SET,
+		.operands = {{.option = {.name = "KEY"},
+			      .kind = ARGUMENT_TEXT,
+			      .key = "key",
+			      .complete = COMPLETE_SETTING},
+			     {.option = {.name = "VALUE"}, .kind = ARGUMENT_TEXT, .key = "value"}},
+		.view = &view_setting,
+	},
+	{
+		.noun = "cluster",
+		.verb = "force-recover",
+		.help = "accept loss: serve a placement group from what is left",
+		.more = "For a placement group whose complete copies will never come back. Without\n"
+			"--yes-lose-data it says who may still have them, and what would be lost. The STORE\n"
+			"to believe is the listed one with the newest data if it is not given. Refused with 6\n"
+			"while the group can come back by itself. Recorded, and shown for ever.",
+		.op = ADMIN_OP_CLUSTER_FORCE,
+		.operands = {{.option = {.name = "PG"}, .kind = ARGUMENT_COUNT, .key = "pg"},
+			     {.option = {.name = "STORE"},
+			      .kind = ARGUMENT_TEXT,
+			      .key = "store",
+			      .complete = COMPLETE_STORE,
+			      .is_optional = true}},
+		.options = {{.option = {"yes-lose-data", 0, NULL, "do it"},
+			     .kind = ARGUMENT_FLAG,
+			     .key = "yes_lose_data"}},
+		.view = &view_forced,
+	},
+	{
 		.noun = "node",
 		.verb = "list",
 		.help = "the machines, and whether they are up",
 		.op = ADMIN_OP_NODE_LIST,
 		.view = &view_nodes,
+	},
+	{
+		.noun = "node",
+		.verb = "drain",
+		.help = "move its data to others; it stays in sync meanwhile",
+		.more = "A copy leaves the node when it is complete elsewhere; `node list` shows how many are\n"
+			"left. Then stop it and remove it. A node that is down gives up its share at once.",
+		.op = ADMIN_OP_NODE_DRAIN,
+		.operands = {{.option = {.name = "ID"},
+			      .kind = ARGUMENT_COUNT,
+			      .key = "id",
+			      .complete = COMPLETE_NODE}},
+		.view = &view_node,
+	},
+	{
+		.noun = "node",
+		.verb = "undrain",
+		.help = "let it have data again",
+		.op = ADMIN_OP_NODE_UNDRAIN,
+		.operands = {{.option = {.name = "ID"},
+			      .kind = ARGUMENT_COUNT,
+			      .key = "id",
+			      .complete = COMPLETE_NODE}},
+		.view = &view_node,
+	},
+	{
+		.noun = "node",
+		.verb = "remove",
+		.help = "forget a node",
+		.more = "Refused with 6 while it is up, and while a placement group still lists a copy there.",
+		.op = ADMIN_OP_NODE_REMOVE,
+		.operands = {{.option = {.name = "ID"},
+			      .kind = ARGUMENT_COUNT,
+			      .key = "id",
+			      .complete = COMPLETE_NODE}},
+		.view = &view_removed,
 	},
 	{
 		.noun = "store",
@@ -205,6 +338,24 @@ const struct command commands[] = {
 			"cleaned there.",
 		.op = ADMIN_OP_STORE_LIST,
 		.view = &view_stores,
+	},
+	{
+		.noun = "store",
+		.verb = "set",
+		.help = "change the weight of a store",
+		.more = "weight N: its share of the data against others; at first its size in MiB. 0: to hold\n"
+			"nothing. \"default\" is by its size again. The first digits of the UUID will do.",
+		.op = ADMIN_OP_STORE_SET,
+		.operands = {{.option = {.name = "UUID"},
+			      .kind = ARGUMENT_TEXT,
+			      .key = "uuid",
+			      .complete = COMPLETE_STORE},
+			     {.option = {.name = "KEY"},
+			      .kind = ARGUMENT_WORD,
+			      .key = "key",
+			      .words = store_keys},
+			     {.option = {.name = "VALUE"}, .kind = ARGUMENT_TEXT, .key = "value"}},
+		.view = &view_store,
 	},
 	{
 		.noun = "pg",
@@ -264,129 +415,75 @@ const struct command commands[] = {
 		.view = &view_deleted,
 	},
 	{
+		.noun = "vdi",
+		.verb = "rename",
+		.help = "give a volume another name",
+		.more = "Also while it is open: connections stay.",
+		.op = ADMIN_OP_VDI_RENAME,
+		.operands = {OPERAND_VOLUME,
+			     {.option = {.name = "NEW"}, .kind = ARGUMENT_TEXT, .key = "to"}},
+		.view = &view_volume,
+	},
+	{
+		.noun = "vdi",
+		.verb = "resize",
+		.help = "change the size of a volume",
+		.more = "Growing is live; a client sees the new size when it connects again. Shrinking loses\n"
+			"what is behind the new end: it needs --shrink, and the volume must be closed.",
+		.op = ADMIN_OP_VDI_RESIZE,
+		.operands = {OPERAND_VOLUME,
+			     {.option = {.name = "SIZE"}, .kind = ARGUMENT_SIZE, .key = "size"}},
+		.options = {{.option = {"shrink", 0, NULL, "smaller is meant"},
+			     .kind = ARGUMENT_FLAG,
+			     .key = "shrink"}},
+		.view = &view_volume,
+	},
+	{
+		.noun = "vdi",
+		.verb = "set",
+		.help = "change a property of a volume",
+		.more = "access: single (one gateway writes at a time) or shared. durability: flush, or always\n"
+			"(each write is on stable storage before it is acknowledged). Other keys are notes of\n"
+			"your own; an empty VALUE removes them.",
+		.op = ADMIN_OP_VDI_SET,
+		.operands = {OPERAND_VOLUME,
+			     {.option = {.name = "KEY"},
+			      .kind = ARGUMENT_TEXT,
+			      .key = "key",
+			      .complete = COMPLETE_PROPERTY},
+			     {.option = {.name = "VALUE"}, .kind = ARGUMENT_TEXT, .key = "value"}},
+		.view = &view_volume,
+	},
+	{
 		.noun = "recovery",
 		.verb = "info",
 		.help = "what is being copied to get all copies back",
 		.op = ADMIN_OP_RECOVERY_INFO,
 		.view = &view_recovery,
 	},
+	{
+		.noun = "recovery",
+		.verb = "pause",
+		.help = "make no copies but those that clients wait for",
+		.op = ADMIN_OP_RECOVERY_PAUSE,
+		.view = &view_recovery,
+	},
+	{
+		.noun = "recovery",
+		.verb = "resume",
+		.help = "make the missing copies again",
+		.op = ADMIN_OP_RECOVERY_RESUME,
+		.view = &view_recovery,
+	},
+	{
+		.noun = "recovery",
+		.verb = "throttle",
+		.help = "limit what each sheep copies, in bytes a second",
+		.more = "0 takes the limit off.",
+		.op = ADMIN_OP_RECOVERY_THROTTLE,
+		.operands = {{.option = {.name = "BYTES/S"}, .kind = ARGUMENT_SIZE, .key = "rate"}},
+		.view = &view_recovery,
+	},
 };
 
 const size_t command_count = ARRAY_COUNT(commands);
-
-/* ---- reading it ---- */
-
-const struct command *command_find(const char *noun, const char *verb)
-{
-	for (size_t i = 0; i < command_count; i++)
-		if (strcmp(commands[i].noun, noun) == 0 &&
-		    (!verb || strcmp(commands[i].verb, verb) == 0))
-			return &commands[i];
-	return NULL;
-}
-
-struct option_table command_options(const struct command *command)
-{
-	struct option_table table = {&command->options[0].option, 0, sizeof(command->options[0])};
-
-	while (table.count < COMMAND_OPTIONS_MAX && command->options[table.count].option.name)
-		table.count++;
-	return table;
-}
-
-const char *command_synopsis(const struct command *command, char *out, size_t size)
-{
-	struct text text = text_of(out, size);
-
-	text_append(&text, "%s %s", command->noun, command->verb);
-	for (size_t i = 0; i < COMMAND_OPERANDS_MAX && command->operands[i].option.name; i++)
-		text_append(&text, " %s", command->operands[i].option.name);
-	for (size_t i = 0; i < COMMAND_OPTIONS_MAX && command->options[i].option.name; i++) {
-		const struct argument *argument = &command->options[i];
-		text_append(&text, " [--%s%s%s]%s", argument->option.name,
-			    argument->option.value ? " " : "",
-			    argument->option.value ? argument->option.value : "",
-			    argument->kind == ARGUMENT_PROPERTY ? "..." : "");
-	}
-	return out;
-}
-
-static int bad_argument(const struct argument *argument, struct failure *failure, const char *value,
-			const char *wanted)
-{
-	return failure_set(failure, COLLIE_USAGE, "usage", "%s%s: '%s' is not %s",
-			   argument->option.help ? "--" : "", argument->option.name, value, wanted);
-}
-
-static int add_property(const struct argument *argument, const char *value,
-			struct json_object *arguments, struct failure *failure)
-{
-	const char *equals = strchr(value, '=');
-	struct json_object *properties = NULL;
-	char key[128];
-
-	if (!equals || equals == value || (size_t)(equals - value) >= sizeof(key))
-		return bad_argument(argument, failure, value, "KEY=VALUE");
-	memcpy(key, value, (size_t)(equals - value));
-	key[equals - value] = '\0';
-	if (!json_object_object_get_ex(arguments, argument->key, &properties)) {
-		properties = json_object_new_object();
-		json_object_object_add(arguments, argument->key, properties);
-	}
-	if (json_object_object_get_ex(properties, key, NULL))
-		return failure_set(failure, COLLIE_USAGE, "usage", "--%s: '%s' is there twice",
-				   argument->option.name, key);
-	json_object_object_add(properties, key, json_object_new_string(equals + 1));
-	return 0;
-}
-
-static bool is_word(const char *const *words, const char *value)
-{
-	while (*words && strcmp(*words, value) != 0)
-		words++;
-	return *words;
-}
-
-int command_argument(const struct argument *argument, const char *value,
-		     struct json_object *arguments, struct failure *failure)
-{
-	struct json_object *json = NULL;
-	uint64_t number;
-	int rc;
-
-	switch ((enum argument_kind)argument->kind) {
-	case ARGUMENT_TEXT:
-		if (!text_is_clean(value, strlen(value)))
-			return failure_set(failure, COLLIE_USAGE, "usage", "%s is not clean UTF-8",
-					   argument->option.name);
-		json = json_object_new_string(value);
-		break;
-	case ARGUMENT_COUNT:
-		if (text_parse_u64(value, INT32_MAX, &number) < 0)
-			return bad_argument(argument, failure, value, "a whole number");
-		json = json_object_new_uint64(number);
-		break;
-	case ARGUMENT_SIZE:
-		rc = text_parse_size(value, &number);
-		if (rc == -ERANGE)
-			return failure_set(failure, COLLIE_USAGE, "usage", "%s: '%s' is too large",
-					   argument->option.name, value);
-		if (rc < 0)
-			return bad_argument(argument, failure, value,
-					    "a size: bytes, or a number with K M G T P");
-		json = json_object_new_uint64(number);
-		break;
-	case ARGUMENT_FLAG:
-		json = json_object_new_boolean(1);
-		break;
-	case ARGUMENT_WORD:
-		if (!is_word(argument->words, value))
-			return bad_argument(argument, failure, value, "a known word; see the help");
-		json = json_object_new_string(value);
-		break;
-	case ARGUMENT_PROPERTY:
-		return add_property(argument, value, arguments, failure);
-	}
-	json_object_object_add(arguments, argument->key, json);
-	return 0;
-}

@@ -1,6 +1,6 @@
 /*
  * Completion for a shell: `collie complete WORD...` prints what could stand in place of the
- * last word. Everything comes from the table of commands; names of volumes from the sheep, if it
+ * last word. Everything comes from the table of commands; names of things from the sheep, if it
  * answers soon, and silently not if it does not.
  */
 #include <string.h>
@@ -49,17 +49,37 @@ static void offer_verbs(struct completion *completion)
 			offer(completion, commands[i].verb);
 }
 
-static void offer_volumes(struct completion *completion)
+/* What the sheep knows of each kind of operand: the rows of a list, by a key of theirs. */
+static const struct source {
+	enum admin_op op;
+	const char *key;
+	const char *const *words; /* besides */
+} sources[] = {
+	[COMPLETE_VOLUME] = {ADMIN_OP_VDI_LIST, "name", NULL},
+	[COMPLETE_NODE] = {ADMIN_OP_NODE_LIST, "id", NULL},
+	[COMPLETE_STORE] = {ADMIN_OP_STORE_LIST, "uuid", NULL},
+	[COMPLETE_SETTING] = {ADMIN_OP_CLUSTER_SETTINGS, "key", NULL},
+	[COMPLETE_PROPERTY] = {0, NULL, (const char *const[]){"access", "durability", NULL}},
+};
+
+static void offer_all(struct completion *completion, const char *const *words)
+{
+	for (; words && *words; words++)
+		offer(completion, *words);
+}
+
+static void offer_from(struct completion *completion, const struct source *source)
 {
 	struct collie *collie = completion->collie;
 	struct json_object *list = NULL;
 
+	offer_all(completion, source->words);
 	collie->timeout_ns = ASK_TIMEOUT_NS;
-	if (ask(collie, ADMIN_OP_VDI_LIST, NULL, &list) != 0)
+	if (!source->key || ask(collie, source->op, NULL, &list) != 0)
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *row = json_object_array_get_idx(list, i);
-		const char *name = json_object_get_string(json_object_object_get(row, "name"));
+		const char *name = json_object_get_string(json_object_object_get(row, source->key));
 		if (name && !strpbrk(name, " \t\n"))
 			offer(completion, name);
 	}
@@ -106,9 +126,8 @@ static void offer_words(struct completion *completion)
 	const struct argument *options = completion->command ? completion->command->options : NULL;
 
 	for (size_t i = 0; options && i < COMMAND_OPTIONS_MAX && options[i].option.name; i++)
-		if (&options[i].option == completion->open && options[i].words)
-			for (const char *const *w = options[i].words; *w; w++)
-				offer(completion, *w);
+		if (&options[i].option == completion->open)
+			offer_all(completion, options[i].words);
 }
 
 void complete_print(struct collie *collie, int count, char **words)
@@ -129,8 +148,9 @@ void complete_print(struct collie *collie, int count, char **words)
 		offer_nouns(&completion);
 	} else if (!completion.command) {
 		offer_verbs(&completion);
-	} else if (completion.operands < COMMAND_OPERANDS_MAX &&
-		   completion.command->operands[completion.operands].complete == COMPLETE_VOLUME) {
-		offer_volumes(&completion);
+	} else if (completion.operands < COMMAND_OPERANDS_MAX) {
+		const struct argument *operand = &completion.command->operands[completion.operands];
+		offer_all(&completion, operand->words);
+		offer_from(&completion, &sources[operand->complete]);
 	}
 }

@@ -11,7 +11,7 @@ void help_print(FILE *out)
 	      "Look at and change a sheepfold cluster, through any of its sheep.\n\n",
 	      out);
 	for (size_t i = 0; i < command_count; i++)
-		fprintf(out, "  %-9s %-9s %s\n", commands[i].noun, commands[i].verb,
+		fprintf(out, "  %-8s %-13s %s\n", commands[i].noun, commands[i].verb,
 			commands[i].help);
 	fputc('\n', out);
 	option_print_help(&global_options, out);

@@ -15,6 +15,7 @@
 #define GAP	   2 /* blanks between two columns */
 #define NOTHING	   "-"
 #define SHORT_UUID 8
+#define LINE_WIDTH 80 /* of stories */
 
 /* ---- values ---- */
 
@@ -286,6 +287,58 @@ static void print_record(const struct view *view, struct json_object *document, 
 	}
 }
 
+/* ---- stories ---- */
+
+/* Words up to LINE_WIDTH in a line, each line behind @lead; the first line's mark is @lead's own. */
+static void print_paragraph(const char *lead, const char *text, FILE *out)
+{
+	size_t width = clean_width(lead), used = width;
+	bool is_first = true;
+
+	if (!*text)
+		return;
+	fputs(lead, out);
+	while (*text) {
+		size_t length = strcspn(text, " ");
+		char word[256];
+		size_t columns;
+
+		snprintf(word, sizeof(word), "%.*s", (int)min_of(length, sizeof(word) - 1), text);
+		columns = clean_width(word);
+		if (!is_first && used + 1 + columns > LINE_WIDTH) {
+			fprintf(out, "\n%*s", (int)width, "");
+			used = width;
+			is_first = true;
+		}
+		fprintf(out, "%s%.*s", is_first ? "" : " ", (int)length, text);
+		used += columns + !is_first;
+		is_first = false;
+		text += length + (text[length] == ' ');
+	}
+	fputc('\n', out);
+}
+
+static void print_story(const struct view *view, struct json_object *document, FILE *out)
+{
+	for (const struct column *c = view->columns; c->title; c++) {
+		char *value = view_expand(c->value, document, NULL);
+		if (value && strcmp(value, NOTHING) != 0)
+			print_paragraph(c->title, value, out);
+		free(value);
+	}
+	if (!view->list_path)
+		return;
+	struct json_object *list = find_path(document, view->list_path, strlen(view->list_path));
+	size_t count =
+		json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+	for (size_t i = 0; i < count; i++) {
+		fputc('\n', out);
+		print_story(view->list_view, json_object_array_get_idx(list, i), out);
+	}
+	if (count == 0 && view->nothing)
+		fprintf(out, "%s\n", view->nothing);
+}
+
 void view_print(const struct view *view, struct json_object *document, FILE *out)
 {
 	char *line;
@@ -302,6 +355,9 @@ void view_print(const struct view *view, struct json_object *document, FILE *out
 		break;
 	case VIEW_TABLE:
 		print_table(view, document, out);
+		break;
+	case VIEW_STORY:
+		print_story(view, document, out);
 		break;
 	}
 }

@@ -28,6 +28,8 @@ enum view_kind {
 	VIEW_LINE,   /* one line: columns[0].value */
 	VIEW_RECORD, /* an object: a line per column, then the lists in it */
 	VIEW_TABLE,  /* a list: a line per item, under titles */
+	VIEW_STORY, /* an object: a paragraph per column, its title in front of each line; then so for
+			each item of the list in it */
 };
 
 struct view {
@@ -36,6 +38,7 @@ struct view {
 	/* Of a record: a list in it that is shown as a table below, unless it is empty. */
 	const char *list_path;
 	const struct view *list_view;
+	const char *nothing; /* said if that list is empty; NULL: nothing */
 };
 
 void view_print(const struct view *view, struct json_object *document, FILE *out);

@@ -15,7 +15,7 @@
 
 /* Raised when an op is added, so that HELLO tells a client what to expect. */
 #define ADMIN_VERSION_MIN 1u
-#define ADMIN_VERSION_MAX 1u
+#define ADMIN_VERSION_MAX 2u
 
 /*
  * X(name, number, text, since, key)
@@ -25,18 +25,32 @@
  * scrub 160. @since: the first protocol version that has it. @key: a list comes in pages
  * sorted by this key of its rows; NULL: the reply is one object.
  */
-#define ADMIN_OP_LIST(X)                                        \
-	X(CLUSTER_FORMAT, 1, "cluster format", 1, NULL)         \
-	X(CLUSTER_INFO, 2, "cluster info", 1, NULL)             \
-	X(CLUSTER_SHUTDOWN, 3, "cluster shutdown", 1, NULL)     \
-	X(NODE_LIST, 32, "node list", 1, "id")                  \
-	X(STORE_LIST, 48, "store list", 1, "uuid")              \
-	X(PG_LIST, 64, "pg list", 1, "id")                      \
-	X(RECOVERY_INFO, 80, "recovery info", 1, NULL)          \
-	X(VDI_CREATE, 96, "vdi create", 1, NULL)                \
-	X(VDI_LIST, 97, "vdi list", 1, "name")                  \
-	X(VDI_INFO, 98, "vdi info", 1, NULL)                    \
-	X(VDI_DELETE, 99, "vdi delete", 1, NULL)
+#define ADMIN_OP_LIST(X)                                       \
+	X(CLUSTER_FORMAT, 1, "cluster format", 1, NULL)        \
+	X(CLUSTER_INFO, 2, "cluster info", 1, NULL)            \
+	X(CLUSTER_SHUTDOWN, 3, "cluster shutdown", 1, NULL)    \
+	X(CLUSTER_SET, 4, "cluster set", 2, NULL)              \
+	X(CLUSTER_SETTINGS, 5, "cluster settings", 2, "key")   \
+	X(CLUSTER_HEALTH, 6, "cluster health", 2, NULL)        \
+	X(CLUSTER_FORCE, 7, "cluster force-recover", 2, NULL)  \
+	X(NODE_LIST, 32, "node list", 1, "id")                 \
+	X(NODE_DRAIN, 33, "node drain", 2, NULL)               \
+	X(NODE_UNDRAIN, 34, "node undrain", 2, NULL)           \
+	X(NODE_REMOVE, 35, "node remove", 2, NULL)             \
+	X(STORE_LIST, 48, "store list", 1, "uuid")             \
+	X(STORE_SET, 49, "store set", 2, NULL)                 \
+	X(PG_LIST, 64, "pg list", 1, "id")                     \
+	X(RECOVERY_INFO, 80, "recovery info", 1, NULL)         \
+	X(RECOVERY_PAUSE, 81, "recovery pause", 2, NULL)       \
+	X(RECOVERY_RESUME, 82, "recovery resume", 2, NULL)     \
+	X(RECOVERY_THROTTLE, 83, "recovery throttle", 2, NULL) \
+	X(VDI_CREATE, 96, "vdi create", 1, NULL)               \
+	X(VDI_LIST, 97, "vdi list", 1, "name")                 \
+	X(VDI_INFO, 98, "vdi info", 1, NULL)                   \
+	X(VDI_DELETE, 99, "vdi delete", 1, NULL)               \
+	X(VDI_RENAME, 100, "vdi rename", 2, NULL)              \
+	X(VDI_RESIZE, 101, "vdi resize", 2, NULL)              \
+	X(VDI_SET, 102, "vdi set", 2, NULL)
 
 enum admin_op {
 #define ADMIN_OP_ENUM(name, number, text, since, key) ADMIN_OP_##name = (number),

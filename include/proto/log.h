@@ -177,10 +177,12 @@ struct log_setting {
 };
 WIRE_SIZE(struct log_setting, 72);
 
+#define LOG_POLICY_KEEP UINT32_MAX /* of a number below: stays as it is */
+
 struct log_policy {
 	le32 policy;
 	le32 copies;
-	le32 min_insync;
+	le32 min_insync; /* 0: copies - 1, at least 1 */
 	le32 reserved;
 };
 WIRE_SIZE(struct log_policy, 16);

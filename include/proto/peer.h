@@ -579,10 +579,11 @@ struct peer_figures_store {
 	le64 size_bytes;
 	le64 live_bytes;
 	le64 allocated_bytes;
-	le32 store; /* id in the map */
+	le64 credit_bytes; /* that may still be written there */
+	le32 store;	   /* id in the map */
 	le32 reserved;
 };
-WIRE_SIZE(struct peer_figures_store, 32);
+WIRE_SIZE(struct peer_figures_store, 40);
 
 struct peer_figures_row {
 	le64 objects_missing;

@@ -48,7 +48,10 @@ enum cluster_health cluster_pg_health(const struct cluster_map *map, const struc
 		return CLUSTER_RECOVERING;
 	if (cluster_pg_in_sync(pg) < pg_policy(map, pg)->copies)
 		return CLUSTER_DEGRADED;
-	return is_on_target(pg) ? CLUSTER_HEALTHY : CLUSTER_RECOVERING;
+	/* After a change of copies a target is too long until it is planned again. */
+	return is_on_target(pg) && pg->target_count <= pg_policy(map, pg)->copies
+		       ? CLUSTER_HEALTHY
+		       : CLUSTER_RECOVERING;
 }
 
 static void count_pgs(const struct cluster_map *map, struct cluster_summary *out)

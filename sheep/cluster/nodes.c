@@ -377,15 +377,21 @@ enum proto_status apply_node_undrain(struct cluster_edit *edit, const struct log
 	return set_draining(edit, log->body, 0);
 }
 
-static uint32_t count_seats_of(const struct cluster_map *map, uint32_t node)
+/* How many PGs list a store of @node, and the first of them in @first. */
+static uint32_t count_seats_of(const struct cluster_map *map, uint32_t node, uint32_t *first)
 {
 	const struct cluster_pg *pg;
 	uint32_t from = 0, count = 0;
 
 	while ((pg = cluster_pg_next(map, from)) != NULL) {
 		from = pg->id + 1;
-		for (uint32_t i = 0; i < pg->isr_count; i++)
-			count += cluster_store_node(map, pg->isr[i].store) == node;
+		for (uint32_t i = 0; i < pg->isr_count; i++) {
+			if (cluster_store_node(map, pg->isr[i].store) != node)
+				continue;
+			if (!count++)
+				*first = pg->id;
+			break;
+		}
 	}
 	return count;
 }
@@ -417,20 +423,22 @@ static void drop_targets_of(struct cluster_edit *edit, uint32_t node)
 enum proto_status apply_node_remove(struct cluster_edit *edit, const struct log_body *log)
 {
 	const struct log_node *body = log->body;
-	uint32_t id = from_le32(body->node), seats, after = 0;
+	uint32_t id = from_le32(body->node), seats, first = 0, after = 0;
 	const struct cluster_node *node = cluster_node(edit->map, id);
 	const struct cluster_store *store;
 
 	if (!node)
 		return refuse(edit, PROTO_STATUS_NOT_FOUND, "node %u does not exist", id);
 	if (node->flags & CLUSTER_NODE_UP)
-		return refuse(edit, PROTO_STATUS_BUSY, "node %u is up: drain and stop it first",
-			      id);
-	seats = count_seats_of(edit->map, id);
+		return refuse(edit, PROTO_STATUS_BUSY,
+			      "node %u is up: drain it, then stop it, then remove it", id);
+	seats = count_seats_of(edit->map, id, &first);
 	if (seats)
 		return refuse(edit, PROTO_STATUS_BUSY,
-			      "node %u has the only good copies of data in %u placement groups", id,
-			      seats);
+			      "node %u is still listed in %u placement groups (%u is one): they "
+			      "need its copies until others are in sync, or for ever if nobody "
+			      "else has them; see `collie cluster health`",
+			      id, seats, first);
 	drop_targets_of(edit, id);
 	while ((store = cluster_store_next(edit->map, after)) != NULL && !edit->no_memory) {
 		after = store->id;

@@ -190,7 +190,8 @@ static enum proto_status check_policy(struct cluster_edit *edit, uint32_t copies
 		return refuse(edit, PROTO_STATUS_INVALID, "copies must be from 1 to %u",
 			      LOG_COPIES_MAX);
 	if (min_insync > copies)
-		return refuse(edit, PROTO_STATUS_INVALID, "min_insync must be from 1 to %u",
+		return refuse(edit, PROTO_STATUS_INVALID,
+			      "min_insync must be from 1 to copies: %u is more than %u", min_insync,
 			      copies);
 	return PROTO_STATUS_OK;
 }
@@ -210,11 +211,15 @@ enum proto_status apply_policy(struct cluster_edit *edit, const struct log_body 
 
 	if (!cluster_policy(edit->map, id))
 		return refuse(edit, PROTO_STATUS_NOT_FOUND, "policy %u does not exist", id);
+	policy = &edit->map->policies[id];
+	if (copies == LOG_POLICY_KEEP)
+		copies = policy->copies;
+	if (min_insync == LOG_POLICY_KEEP)
+		min_insync = policy->min_insync;
 	status = check_policy(edit, copies, min_insync);
 	if (status != PROTO_STATUS_OK)
 		return status;
 	min_insync = default_min_insync(copies, min_insync);
-	policy = &edit->map->policies[id];
 	if (policy->copies == copies && policy->min_insync == min_insync)
 		return PROTO_STATUS_OK;
 	policy->copies = copies;

@@ -20,6 +20,7 @@
 #define DEADLINE_DEFAULT_NS (60 * NS_PER_S)
 /* Answered while the client still listens. */
 #define DEADLINE_MARGIN_NS (200 * NS_PER_MS)
+#define REFUSAL_MAX	   1536 /* bytes of text */
 
 struct admin {
 	struct node *node;
@@ -33,6 +34,11 @@ struct admin {
 };
 
 /* ---- answers ---- */
+
+struct cluster_map *admin_map(const struct admin_call *call)
+{
+	return state_map(call->node->state);
+}
 
 static void call_free(struct admin_call *call)
 {
@@ -74,7 +80,7 @@ void admin_answer(struct admin_call *call, struct json_object *result, bool has_
 void admin_refuse(struct admin_call *call, enum proto_status status, const char *format, ...)
 {
 	struct json_object *document = json_object_new_object();
-	char text[ERROR_TEXT_MAX], code[32] = "";
+	char text[REFUSAL_MAX], code[32] = "";
 	const char *name = wire_status_name(status);
 	va_list ap;
 
@@ -90,6 +96,20 @@ void admin_refuse(struct admin_call *call, enum proto_status status, const char 
 		json_object_object_add(document, "code", json_object_new_string(code));
 	}
 	reply(call, wire_status_code(status), 0, document);
+}
+
+bool admin_is_refused(struct admin_call *call, enum proto_status status, const char *text)
+{
+	if (status != PROTO_STATUS_OK)
+		admin_refuse(call, status, "%s", text);
+	return status != PROTO_STATUS_OK;
+}
+
+bool admin_page_add(struct json_object *page, size_t *size, struct json_object *row)
+{
+	*size += strlen(json_object_to_json_string_ext(row, JSON_C_TO_STRING_PLAIN)) + 1;
+	json_object_array_add(page, row);
+	return *size < ADMIN_PAGE_SIZE;
 }
 
 /* ---- arguments ---- */
@@ -150,6 +170,25 @@ int admin_flag(struct admin_call *call, const char *key, bool *out)
 		return rc;
 	*out = json_object_get_boolean(value);
 	return 1;
+}
+
+const char *admin_required_text(struct admin_call *call, const char *key)
+{
+	const char *text = NULL;
+	int rc = admin_text(call, key, &text);
+
+	if (rc == 0)
+		admin_refuse(call, PROTO_STATUS_INVALID, "argument '%s' is missing", key);
+	return text;
+}
+
+int admin_required_number(struct admin_call *call, const char *key, uint64_t max, uint64_t *out)
+{
+	int rc = admin_number(call, key, max, out);
+
+	if (rc == 0)
+		admin_refuse(call, PROTO_STATUS_INVALID, "argument '%s' is missing", key);
+	return rc > 0 ? 0 : -EINVAL;
 }
 
 /* ---- calls ---- */

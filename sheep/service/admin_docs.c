@@ -1,4 +1,5 @@
 /* The documents of docs/protocol/admin.md, from the map and what this node knows besides. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "sheep/service/admin_priv.h"
@@ -77,6 +78,8 @@ struct json_object *doc_cluster(const struct node *node, const struct figures *f
 	struct json_object *doc = json_object_new_object(), *part;
 	const struct cluster_node *row;
 	struct cluster_summary summary;
+	struct node_uses uses;
+	int rc = node_uses_count(&uses, map);
 
 	cluster_summary(map, &summary);
 	json_object_object_add(doc, "uuid",
@@ -87,7 +90,8 @@ struct json_object *doc_cluster(const struct node *node, const struct figures *f
 	add_number(doc, "min_insync", policy ? policy->min_insync : 0);
 	part = json_object_new_array();
 	for (row = cluster_node_next(map, 0); row; row = cluster_node_next(map, row->id))
-		json_object_array_add(part, doc_node(node, row));
+		json_object_array_add(part, doc_node(node, row, rc == 0 ? &uses : NULL));
+	free(uses.list);
 	json_object_object_add(doc, "nodes", part);
 	part = json_object_new_object();
 	add_number(part, "total", summary.pgs_total);
@@ -149,7 +153,43 @@ struct json_object *doc_recovery(const struct node *node, const struct figures *
 
 /* ---- nodes, stores, PGs ---- */
 
-struct json_object *doc_node(const struct node *node, const struct cluster_node *row)
+static void count_use(struct node_uses *uses, uint32_t node, uint32_t seats, uint32_t targets)
+{
+	if (node >= uses->count)
+		return;
+	uses->list[node].seats += seats;
+	uses->list[node].targets += targets;
+}
+
+int node_uses_count(struct node_uses *uses, const struct cluster_map *map)
+{
+	const struct cluster_node *node;
+	const struct cluster_pg *pg;
+
+	uses->count = 0;
+	for (node = cluster_node_next(map, 0); node; node = cluster_node_next(map, node->id))
+		uses->count = node->id + 1;
+	uses->list = calloc(uses->count + 1, sizeof(*uses->list));
+	if (!uses->list)
+		return -ENOMEM;
+	for (pg = cluster_pg_next(map, 0); pg; pg = cluster_pg_next(map, pg->id + 1)) {
+		for (uint32_t i = 0; i < pg->isr_count; i++)
+			count_use(uses, cluster_store_node(map, pg->isr[i].store), 1, 0);
+		for (uint32_t i = 0; i < pg->target_count; i++)
+			count_use(uses, cluster_store_node(map, pg->target[i]), 0, 1);
+	}
+	return 0;
+}
+
+const struct node_use *node_use(const struct node_uses *uses, uint32_t node)
+{
+	static const struct node_use none;
+
+	return node < uses->count ? &uses->list[node] : &none;
+}
+
+struct json_object *doc_node(const struct node *node, const struct cluster_node *row,
+			     const struct node_uses *uses)
 {
 	const struct cluster_map *map = state_map(node->state);
 	struct json_object *doc = json_object_new_object(), *stores = json_object_new_array();
@@ -165,6 +205,12 @@ struct json_object *doc_node(const struct node *node, const struct cluster_node 
 	add_text(doc, "zone", row->zone);
 	add_text(doc, "status", is_out ? "out" : cluster_node_status(map, row));
 	json_object_object_add(doc, "stores", stores);
+	json_object_object_add(doc, "copies",
+			       uses ? json_object_new_uint64(node_use(uses, row->id)->seats)
+				    : NULL);
+	json_object_object_add(doc, "share",
+			       uses ? json_object_new_uint64(node_use(uses, row->id)->targets)
+				    : NULL);
 	add_text(doc, "version", is_self ? PACKAGE_VERSION : NULL);
 	json_object_object_add(doc, "is_self", json_object_new_boolean(is_self));
 	return doc;
@@ -183,6 +229,8 @@ struct json_object *doc_store(const struct node *node, const struct cluster_stor
 	json_object_object_add(doc, "used", told ? json_object_new_uint64(told->live_bytes) : NULL);
 	json_object_object_add(doc, "allocated",
 			       told ? json_object_new_uint64(told->allocated_bytes) : NULL);
+	json_object_object_add(doc, "free",
+			       told ? json_object_new_uint64(told->credit_bytes) : NULL);
 	add_number(doc, "weight", row->weight);
 	add_text(doc, "status", cluster_store_status(state_map(node->state), row));
 	return doc;

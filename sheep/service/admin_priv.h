@@ -18,6 +18,7 @@ struct admin_call {
 	struct json_object *arguments; /* an object; NULL: none were given */
 	uint64_t deadline_ns;
 	struct proposal proposal;
+	uint64_t subject;	   /* of a change: the id of what is changed */
 	struct cds_list_head link; /* admin.calls */
 	/* asking all sheep */
 	struct figures_query query;
@@ -35,6 +36,11 @@ void admin_answer(struct admin_call *call, struct json_object *result,
 		  bool has_more); /* takes @result */
 void admin_refuse(struct admin_call *call, enum proto_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+struct cluster_map *admin_map(const struct admin_call *call); /* borrowed */
+/* Most changes end like this: refused with what the map says (true), or it can go on. */
+bool admin_is_refused(struct admin_call *call, enum proto_status status, const char *text);
+/* Add a row to a page of a list. False: the page is full. */
+bool admin_page_add(struct json_object *page, size_t *size, struct json_object *row);
 /* Propose @command (taken) and go on with @applied, or refuse with what the map says. */
 void admin_propose(struct admin_call *call, struct cluster_command *command,
 		   void (*applied)(struct proposal *proposal, enum proto_status status,
@@ -54,11 +60,27 @@ int admin_text(struct admin_call *call, const char *key, const char **out);
 int admin_number(struct admin_call *call, const char *key, uint64_t max, uint64_t *out);
 int admin_flag(struct admin_call *call, const char *key, bool *out);
 
+/* The same where it has to be there. NULL, or -EINVAL: the call has been refused. */
+const char *admin_required_text(struct admin_call *call, const char *key);
+int admin_required_number(struct admin_call *call, const char *key, uint64_t max, uint64_t *out);
+
 /* admin_docs.c: documents from the map. NULL: out of memory. */
 struct json_object *doc_cluster(const struct node *node, const struct figures *figures);
 struct json_object *doc_recovery(const struct node *node, const struct figures *figures,
 				 uint64_t rate);
-struct json_object *doc_node(const struct node *node, const struct cluster_node *row);
+/* Copies that each node's stores hold and should hold, counted over all PGs at once. */
+struct node_use {
+	uint32_t seats, targets;
+};
+struct node_uses {
+	struct node_use *list; /* by node id; malloc'ed */
+	uint32_t count;
+};
+int node_uses_count(struct node_uses *uses, const struct cluster_map *map); /* 0 or -ENOMEM */
+const struct node_use *node_use(const struct node_uses *uses, uint32_t node);
+/* @uses: NULL: not known. */
+struct json_object *doc_node(const struct node *node, const struct cluster_node *row,
+			     const struct node_uses *uses);
 struct json_object *doc_store(const struct node *node, const struct cluster_store *row,
 			      const struct figures *figures);
 struct json_object *doc_pg(const struct node *node, const struct cluster_pg *row);
@@ -66,7 +88,32 @@ struct json_object *doc_volume(const struct node *node, const struct cluster_vol
 /* "clean", "recovering", "degraded" or "down" */
 const char *pg_status_name(const struct cluster_map *map, const struct cluster_pg *pg);
 
+/* admin_health.c */
+void admin_cluster_health(struct admin_call *call);
+/* admin_force.c */
+void admin_cluster_force(struct admin_call *call);
+/* admin_change.c */
+/* By its UUID, or the first digits of it (4 at least). NULL: the call has been refused. */
+const struct cluster_store *admin_store(struct admin_call *call, const char *text);
+void admin_cluster_set(struct admin_call *call);
+void admin_cluster_settings(struct admin_call *call);
+void admin_node_drain(struct admin_call *call);
+void admin_node_undrain(struct admin_call *call);
+void admin_node_remove(struct admin_call *call);
+void admin_store_set(struct admin_call *call);
+void admin_recovery_pause(struct admin_call *call);
+void admin_recovery_resume(struct admin_call *call);
+void admin_recovery_throttle(struct admin_call *call);
+/* admin_vdi.c */
+void admin_vdi_create(struct admin_call *call);
+void admin_vdi_list(struct admin_call *call);
+void admin_vdi_info(struct admin_call *call);
+void admin_vdi_delete(struct admin_call *call);
+void admin_vdi_rename(struct admin_call *call);
+void admin_vdi_resize(struct admin_call *call);
+void admin_vdi_set(struct admin_call *call);
 /* admin_ops.c */
+void admin_answer_recovery(struct admin_call *call, const struct figures *figures);
 extern const struct admin_row admin_rows[ADMIN_OP_END];
 
 #endif

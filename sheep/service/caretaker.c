@@ -225,6 +225,14 @@ bool caretaker_is_out(const struct caretaker *caretaker, uint32_t node)
 	return down && is_long_down(caretaker, down);
 }
 
+uint64_t caretaker_down_ns(const struct caretaker *caretaker, uint32_t node)
+{
+	struct down *down;
+
+	HASH_FIND(hh, caretaker->down_nodes, &node, sizeof(node), down);
+	return down ? loop_now(caretaker->loop) - down->since_ns : 0;
+}
+
 static uint32_t list_out(const struct caretaker *caretaker, struct down *table, uint32_t *out,
 			 uint32_t max)
 {

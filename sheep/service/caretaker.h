@@ -24,5 +24,7 @@ void caretaker_stop(struct caretaker *caretaker);
 
 /* Has this node been down for longer than down_out_interval, as this node saw it? */
 bool caretaker_is_out(const struct caretaker *caretaker, uint32_t node);
+/* For how long this node has seen it down; 0: it is up, or we do not know. */
+uint64_t caretaker_down_ns(const struct caretaker *caretaker, uint32_t node);
 
 #endif

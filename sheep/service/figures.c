@@ -139,12 +139,12 @@ static void add_our_stores(struct gather *gather)
 		struct store_space space;
 		store_space(node->stores[i].store, &space);
 		if (node->stores[i].id)
-			add_store(
-				&gather->figures,
-				&(struct figures_store){.store = node->stores[i].id,
-							.size_bytes = space.size_bytes,
-							.live_bytes = space.live_bytes,
-							.allocated_bytes = space.allocated_bytes});
+			add_store(&gather->figures,
+				  &(struct figures_store){.store = node->stores[i].id,
+							  .size_bytes = space.size_bytes,
+							  .live_bytes = space.live_bytes,
+							  .allocated_bytes = space.allocated_bytes,
+							  .credit_bytes = space.credit_bytes});
 	}
 }
 
@@ -235,6 +235,7 @@ static void pack(const struct figures *figures, struct peer_figures_store *store
 			.size_bytes = to_le64(figures->stores[i].size_bytes),
 			.live_bytes = to_le64(figures->stores[i].live_bytes),
 			.allocated_bytes = to_le64(figures->stores[i].allocated_bytes),
+			.credit_bytes = to_le64(figures->stores[i].credit_bytes),
 			.store = to_le32(figures->stores[i].store),
 		};
 	for (uint32_t i = 0; i < figures->row_count; i++)
@@ -347,7 +348,8 @@ static int take_reply(struct figures_query *query, uint32_t node, const struct n
 					  .store = from_le32(store[i].store),
 					  .size_bytes = from_le64(store[i].size_bytes),
 					  .live_bytes = from_le64(store[i].live_bytes),
-					  .allocated_bytes = from_le64(store[i].allocated_bytes)});
+					  .allocated_bytes = from_le64(store[i].allocated_bytes),
+					  .credit_bytes = from_le64(store[i].credit_bytes)});
 	told.objects_missing = from_le64(body->objects_missing);
 	told.bytes_missing = from_le64(body->bytes_missing);
 	told.objects_moved = from_le64(body->objects_moved);

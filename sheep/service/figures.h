@@ -24,7 +24,7 @@ struct figures_row {
 
 struct figures_store {
 	uint32_t store;
-	uint64_t size_bytes, live_bytes, allocated_bytes;
+	uint64_t size_bytes, live_bytes, allocated_bytes, credit_bytes;
 };
 
 struct figures {

@@ -12,7 +12,7 @@ conforms() { # NOUN VERB [ARG]...
 
 # The checker itself: it sees a key that is missing and one of the wrong type.
 check() { "$python" "$top_srcdir/tests/functional/admin_documents.py" "$page" "$@"; }
-good='{"id":1,"address":"a","zone":"z","status":"up","stores":[],"version":null,"is_self":true}'
+good='{"id":1,"address":"a","zone":"z","status":"up","stores":[],"copies":1,"share":null,"version":null,"is_self":true}'
 echo "[$good]" | check node list >/dev/null || fail "a good document is refused"
 ! echo "[$good, {\"id\":1}]" | check node list >/dev/null || fail "a missing key is not seen"
 ! echo "[${good/\"up\"/7}]" | check node list >/dev/null || fail "a wrong type is not seen"
@@ -31,7 +31,11 @@ conforms pg list
 conforms cluster format --copies 1 --wait-nodes 1 --pgs 4096
 wait_healthy 1
 for command in "cluster info" "node list" "store list" "pg list" "recovery info" \
-	"vdi create disk 64M" "vdi create other 1T" "vdi list" "vdi info disk"; do
+	"vdi create disk 64M" "vdi create other 1T" "vdi list" "vdi info disk" \
+	"cluster settings" "cluster set recovery_parallel 9" "cluster health" "node drain 1" \
+	"node undrain 1" "recovery pause" "recovery resume" "recovery throttle 1M" \
+	"vdi set disk team x" "vdi resize disk 128M" "vdi rename disk disk2" "vdi rename disk2 disk" \
+	"store set $(collie 1 --json store list | jq -r '.[0].uuid') weight 77"; do
 	# shellcheck disable=SC2086 # words
 	conforms $command
 done

@@ -13,6 +13,11 @@ import sys
 
 SECTIONS = {"vdi list": "vdi list, vdi info, vdi delete", "vdi info": "vdi list, vdi info, vdi delete",
             "vdi create": "vdi list, vdi info, vdi delete", "cluster format": "cluster info"}
+SECTIONS.update({"vdi " + verb: SECTIONS["vdi info"] for verb in ("rename", "resize", "set")})
+SECTIONS.update({"recovery " + verb: "recovery info" for verb in ("pause", "resume", "throttle")})
+# These give one row of a list.
+ROWS = {"cluster set": "cluster settings", "node drain": "node list", "node undrain": "node list",
+        "store set": "store list", "cluster force-recover": "pg list"}
 UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -32,6 +37,8 @@ TYPES = {
 
 
 def schema_of(page, command):
+    if command in ROWS:
+        return schema_of(page, ROWS[command])[0]
     section = SECTIONS.get(command, command)
     found = re.search(r"^### " + re.escape(section) + r"\n(.*?)(?=^##|\Z)", page, re.M | re.S)
     if not found:

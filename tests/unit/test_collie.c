@@ -50,14 +50,14 @@ static void expect_json(struct collie_run run, const char *document)
 
 static const char nodes[] =
 	"[{\"id\":1,\"address\":\"127.0.0.1:7001\",\"zone\":\"zone1\",\"status\":\"up\","
-	"\"stores\":[\"" UUID1 "\"],\"version\":\"0.1\",\"is_self\":true},"
+	"\"stores\":[\"" UUID1 "\"],\"copies\":7,\"version\":\"0.1\",\"is_self\":true},"
 	"{\"id\":12,\"address\":\"[2001:db8::1]:7002\",\"zone\":\"a long zone name\","
 	"\"status\":\"down\",\"stores\":[\"" UUID2 "\"],\"version\":null}]";
 
 static const char nodes_table[] =
-	"NODE  ADDRESS             ZONE              STATUS  STORES  VERSION\n"
-	"   1  127.0.0.1:7001      zone1             up           1  0.1\n"
-	"  12  [2001:db8::1]:7002  a long zone name  down         1  -\n";
+	"NODE  ADDRESS             ZONE              STATUS  STORES  COPIES  VERSION\n"
+	"   1  127.0.0.1:7001      zone1             up           1       7  0.1\n"
+	"  12  [2001:db8::1]:7002  a long zone name  down         1       -  -\n";
 
 #define INFO(status, nodes)                                                                   \
 	"{\"uuid\":\"0c0ffee0-0000-4000-8000-000000000000\",\"status\":\"" status             \
@@ -209,21 +209,22 @@ static void test_lists_are_tables(void **state)
 		"{\"uuid\":\"" UUID2 "\",\"node\":12,\"path\":null,\"size\":null,\"used\":null,"
 		"\"allocated\":null,\"weight\":0,\"status\":\"down\"}]"});
 	EXPECT(0,
-	       "STORE                                 NODE  STATUS   SIZE   USED  ALLOCATED   WEIGHT"
-	       "  PATH\n" UUID1
-	       "     1  up      1 TiB  4 KiB     64 MiB  1048576  /srv/disk1\n" UUID2
-	       "    12  down        -      -          -        0  -\n",
+	       "STORE                                 NODE  STATUS   SIZE   USED  ALLOCATED  FREE"
+	       "   WEIGHT  PATH\n" UUID1
+	       "     1  up      1 TiB  4 KiB     64 MiB     -  1048576  /srv/disk1\n" UUID2
+	       "    12  down        -      -          -     -        0  -\n",
 	       "", "store", "list");
 
 	SCRIPT({ADMIN_OP_PG_LIST, "{\"not_clean\":true}", 0,
 		"[{\"id\":0,\"epoch\":7,\"primary\":\"" UUID1 "\",\"isr\":[\"" UUID1 "\",\"" UUID2
-		"\"],\"joining\":[],\"target\":[\"" UUID1 "\"],\"status\":\"degraded\"},"
+		"\"],\"joining\":[],\"target\":[\"" UUID1 "\"],\"status\":\"degraded\","
+		"\"forced\":1,\"loss_epoch\":5},"
 		"{\"id\":255,\"epoch\":1234,\"primary\":null,\"isr\":[],\"joining\":[\"" UUID2
 		"\"],\"target\":[],\"status\":\"down\"}]"});
 	EXPECT(0,
-	       " PG  EPOCH  STATUS    PRIMARY   IN SYNC            JOINING   TARGET\n"
-	       "  0      7  degraded  11111111  11111111,22222222  -         11111111\n"
-	       "255   1234  down      -         -                  22222222  -\n",
+	       " PG  EPOCH  STATUS    PRIMARY   IN SYNC            JOINING   TARGET    FORCED  LOSS\n"
+	       "  0      7  degraded  11111111  11111111,22222222  -         11111111       1     5\n"
+	       "255   1234  down      -         -                  22222222  -              -     -\n",
 	       "", "pg", "list", "--not-clean");
 
 	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[" VOLUME("db") "," VOLUME("wiki pages") "]"});
@@ -270,6 +271,100 @@ static void test_volumes_are_made_shown_and_deleted(void **state)
 	expect_json(RUN("--json", "vdi", "info", "db"), VOLUME("db"));
 	SCRIPT({ADMIN_OP_VDI_DELETE, "{\"name\":\"db\"}", 0, "{\"name\":\"db\",\"id\":5}"});
 	EXPECT(0, "volume 'db' is deleted\n", "", "vdi", "delete", "db");
+}
+
+static void test_cluster_health_tells_stories(void **state)
+{
+	static const char long_story[] =
+		"{\"status\":\"down\",\"problems\":["
+		"{\"severity\":\"error\",\"what\":\"2 placement groups are down: they need store "
+		"11111111 on node 2 (10.0.0.2:7000, down)\",\"meaning\":\"only it has all "
+		"acknowledged writes; reads and writes there wait\",\"action\":\"start it\","
+		"\"pgs\":[1,2],\"stores\":[\"" UUID1 "\"],\"nodes\":[]},"
+		"{\"severity\":\"note\",\"what\":\"short\",\"meaning\":\"so\",\"action\":\"\"}]}";
+
+	SCRIPT({ADMIN_OP_CLUSTER_HEALTH, NULL, 0, long_story});
+	EXPECT(0,
+	       "the cluster is down\n"
+	       "\n"
+	       "error: 2 placement groups are down: they need store 11111111 on node 2\n"
+	       "(10.0.0.2:7000, down)\n"
+	       "  only it has all acknowledged writes; reads and writes there wait\n"
+	       "  > start it\n"
+	       "\n"
+	       "note: short\n"
+	       "  so\n",
+	       "", "cluster", "health");
+	SCRIPT({ADMIN_OP_CLUSTER_HEALTH, NULL, 0, long_story});
+	expect_json(RUN("--json", "cluster", "health"), long_story);
+	SCRIPT({ADMIN_OP_CLUSTER_HEALTH, NULL, 0, "{\"status\":\"healthy\",\"problems\":[]}"});
+	EXPECT(0, "the cluster is healthy\nnothing to report\n", "", "cluster", "health");
+}
+
+static void test_settings_are_shown_and_set(void **state)
+{
+	SCRIPT({ADMIN_OP_CLUSTER_SETTINGS, NULL, 0,
+		"[{\"key\":\"copies\",\"value\":\"2\",\"default\":\"3\",\"meaning\":\"copies of "
+		"everything\"},{\"key\":\"lease\",\"value\":\"1500ms\",\"default\":\"1s\","
+		"\"meaning\":\"how long\"}]"});
+	EXPECT(0,
+	       "KEY      VALUE  DEFAULT  MEANING\n"
+	       "copies       2        3  copies of everything\n"
+	       "lease   1500ms       1s  how long\n",
+	       "", "cluster", "settings");
+	SCRIPT({ADMIN_OP_CLUSTER_SET, "{\"key\":\"lease\",\"value\":\"2s\"}", 0,
+		"{\"key\":\"lease\",\"value\":\"2s\",\"default\":\"1s\"}"});
+	EXPECT(0, "lease is 2s (default: 1s)\n", "", "cluster", "set", "lease", "2s");
+}
+
+static void test_operators_commands_send_what_was_said(void **state)
+{
+#define NODE_NOW(status) "{\"id\":2,\"status\":\"" status "\",\"copies\":64}"
+	SCRIPT({ADMIN_OP_NODE_DRAIN, "{\"id\":2}", 0, NODE_NOW("draining")});
+	EXPECT(0, "node 2 is draining and holds 64 copies\n", "", "node", "drain", "2");
+	SCRIPT({ADMIN_OP_NODE_UNDRAIN, "{\"id\":2}", 0, NODE_NOW("up")});
+	EXPECT(0, "node 2 is up and holds 64 copies\n", "", "node", "undrain", "2");
+	SCRIPT({ADMIN_OP_NODE_REMOVE, "{\"id\":2}", 0, "{\"id\":2}"});
+	EXPECT(0, "node 2 is forgotten\n", "", "node", "remove", "2");
+	SCRIPT({ADMIN_OP_STORE_SET, "{\"uuid\":\"1111\",\"key\":\"weight\",\"value\":\"0\"}", 0,
+		"{\"uuid\":\"" UUID1 "\",\"status\":\"draining\",\"weight\":0}"});
+	EXPECT(0, "store " UUID1 " is draining, weight 0\n", "", "store", "set", "1111", "weight",
+	       "0");
+	EXPECT(COLLIE_USAGE, "", NULL, "store", "set", "1111", "colour", "0");
+	SCRIPT({ADMIN_OP_CLUSTER_FORCE, "{\"pg\":7}", -EROFS,
+		"{\"error\":\"pg 7: it would lose much\",\"code\":\"read_only\"}"});
+	EXPECT(COLLIE_REFUSED, "", "collie: cluster force-recover: pg 7: it would lose much\n",
+	       "cluster", "force-recover", "7");
+	SCRIPT({ADMIN_OP_CLUSTER_FORCE, "{\"pg\":7,\"store\":\"1111\",\"yes_lose_data\":true}", 0,
+		"{\"id\":7,\"primary\":\"" UUID1 "\",\"forced\":1}"});
+	EXPECT(0, "pg 7 goes on from store " UUID1 "; loss accepted 1 time(s)\n", "", "cluster",
+	       "force-recover", "7", "1111", "--yes-lose-data");
+	EXPECT(COLLIE_USAGE, "", NULL, "cluster", "force-recover");
+	SCRIPT({ADMIN_OP_RECOVERY_PAUSE, NULL, 0, "{\"status\":\"paused\"}"});
+	EXPECT(0, NULL, "", "recovery", "pause");
+	SCRIPT({ADMIN_OP_RECOVERY_RESUME, NULL, 0, "{\"status\":\"idle\"}"});
+	EXPECT(0, NULL, "", "recovery", "resume");
+	SCRIPT({ADMIN_OP_RECOVERY_THROTTLE, "{\"rate\":52428800}", 0,
+		"{\"status\":\"idle\",\"throttle\":52428800}"});
+	EXPECT(0, NULL, "", "recovery", "throttle", "50M");
+	EXPECT(COLLIE_USAGE, "", NULL, "recovery", "throttle", "fast");
+}
+
+static void test_volumes_are_renamed_resized_and_set(void **state)
+{
+	SCRIPT({ADMIN_OP_VDI_RENAME, "{\"name\":\"db\",\"to\":\"wiki\"}", 0, VOLUME("wiki")});
+	EXPECT(0, NULL, "", "vdi", "rename", "db", "wiki");
+	SCRIPT({ADMIN_OP_VDI_RESIZE, "{\"name\":\"db\",\"size\":1099511627776}", 0, VOLUME("db")});
+	EXPECT(0, NULL, "", "vdi", "resize", "db", "1T");
+	SCRIPT({ADMIN_OP_VDI_RESIZE, "{\"name\":\"db\",\"size\":1024,\"shrink\":true}", 0,
+		VOLUME("db")});
+	expect_json(RUN("vdi", "resize", "db", "1K", "--shrink", "--json"), VOLUME("db"));
+	SCRIPT({ADMIN_OP_VDI_SET, "{\"name\":\"db\",\"key\":\"access\",\"value\":\"shared\"}", 0,
+		VOLUME("db")});
+	EXPECT(0, NULL, "", "vdi", "set", "db", "access", "shared");
+	SCRIPT({ADMIN_OP_VDI_SET, "{\"name\":\"db\",\"key\":\"team\",\"value\":\"\"}", 0,
+		VOLUME("db")});
+	EXPECT(0, NULL, "", "vdi", "set", "db", "team", "");
 }
 
 /* Whatever the volume's name and size: the sheep judges, its words arrive, and the exit code. */
@@ -553,6 +648,10 @@ int main(void)
 		cmocka_unit_test(test_lists_are_tables),
 		cmocka_unit_test(test_recovery_info_shows_what_is_left),
 		cmocka_unit_test(test_volumes_are_made_shown_and_deleted),
+		cmocka_unit_test(test_cluster_health_tells_stories),
+		cmocka_unit_test(test_settings_are_shown_and_set),
+		cmocka_unit_test(test_operators_commands_send_what_was_said),
+		cmocka_unit_test(test_volumes_are_renamed_resized_and_set),
 		cmocka_unit_test(test_refusals_have_their_exit_codes),
 		cmocka_unit_test(test_pages_become_one_list),
 		cmocka_unit_test(test_a_large_list_arrives_whole),

@@ -22,7 +22,8 @@ static void test_wrong_usage_is_64_and_named(void **state)
 {
 	USAGE("collie: a command is missing; see `collie help`\n");
 	USAGE("collie: 'nonsense': no such command; see `collie help`\n", "nonsense", "x");
-	USAGE("collie: vdi: what? create list info delete; see `collie help`\n", "vdi");
+	USAGE("collie: vdi: what? create list info delete rename resize set; see `collie help`\n",
+	      "vdi");
 	USAGE("collie: 'vdi dance': no such command; see `collie help`\n", "vdi", "dance");
 	USAGE("collie: vdi create: NAME is missing; see `collie help vdi create`\n", "vdi",
 	      "create");
@@ -201,14 +202,14 @@ static void test_completion_follows_the_table(void **state)
 {
 	COMPLETE("cluster\nnode\nstore\npg\nvdi\nrecovery\nhelp\n", "");
 	COMPLETE("vdi\n", "v");
-	COMPLETE("create\nlist\ninfo\ndelete\n", "vdi", "");
+	COMPLETE("create\nlist\ninfo\ndelete\nrename\nresize\nset\n", "vdi", "");
 	COMPLETE("info\n", "-s", "unix:/x", "--json", "vdi", "i");
 	COMPLETE("--sheep\n--json\n--timeout\n--help\n--version\n", "-");
 	COMPLETE("--copies\n", "cluster", "format", "--c");
 	COMPLETE("unformatted\nhealthy\ndegraded\nrecovering\ndown\n", "cluster", "wait",
 		 "--status", "");
 	COMPLETE("", "cluster", "format", "--copies", "");
-	COMPLETE("create\nlist\ninfo\ndelete\n", "help", "vdi", "");
+	COMPLETE("create\nlist\ninfo\ndelete\nrename\nresize\nset\n", "help", "vdi", "");
 	COMPLETE("", "nonsense", "");
 	COMPLETE("", "vdi", "create", "");
 	/* names of volumes would come from a sheep: there is none, and nobody complains */
