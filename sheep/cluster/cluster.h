@@ -374,8 +374,8 @@ const char *cluster_store_status(const struct cluster_map *map, const struct clu
 	  "time between beacons; at most 1/3 of the lease")                                         \
 	X(WRITE_DEADLINE, "write_deadline", TIME, 2000, 50, 600000,                                 \
 	  "a member that completes nothing for so long while requests wait is removed")             \
-	X(STORE_DEADLINE, "store_deadline", TIME, 5000, 100, 600000,                                \
-	  "an operation of a disk that takes longer stops its store")                               \
+	X(STORE_DEADLINE, "store_deadline", TIME, 2000, 100, 600000,                                \
+	  "a disk on which an operation takes longer, and nothing is done meanwhile, is given up")  \
 	X(SETTLE_DEADLINE, "settle_deadline", TIME, 2000, 50, 600000,                               \
 	  "a listed member that does not answer a new primary for so long is removed")              \
 	X(REQUEST_TIMEOUT, "request_timeout", TIME, 0, 0, 86400000,                                 \

@@ -95,6 +95,9 @@ static void post(struct worker *worker, struct cluster_map *map,
 
 void node_publish(struct node *node, struct cluster_map *map, const struct cluster_result *result)
 {
+	for (unsigned i = 0; i < node->store_count; i++)
+		store_set_deadline(node->stores[i].store,
+				   cluster_setting_ns(map, CLUSTER_SETTING_STORE_DEADLINE));
 	for (unsigned i = 0; i < node->worker_count; i++)
 		post(&node->workers[i], map, result);
 	/* After the loops' mails: what the hub answers by this map reaches a loop that has it. */

@@ -38,6 +38,7 @@ static void end(struct drop *drop, int result)
 	free(drop);
 	loop_complete(shard->loop, op, result);
 	shard_check_stop(shard);
+	shard_check_gone(shard);
 }
 
 static void on_deleted(struct store_append *append, int result)

@@ -82,6 +82,7 @@ static void work_put(struct work *work)
 	cds_list_del(&work->link);
 	cds_list_add(&work->link, work->is_small ? &shard->spare_small : &shard->spare_large);
 	shard_check_stop(shard);
+	shard_check_gone(shard);
 }
 
 static struct read_io *read_io_get(struct shard *shard)

@@ -179,7 +179,7 @@ void shard_fail(struct shard *shard, int error, const char *what)
 	shard->state = SHARD_FAILED;
 	shard->error = error;
 	loop_hook_disarm(shard->loop, &shard->hook);
-	loop_timer_stop(shard->loop, &shard->watch);
+	loop_timer_stop(shard->loop, &shard->watch.timer);
 	loop_timer_stop(shard->loop, &shard->tick);
 	log_abandon(shard, -E_STORE_FAILED);
 	read_abandon(shard, -E_STORE_FAILED);
@@ -197,6 +197,35 @@ void shard_fail(struct shard *shard, int error, const char *what)
 		}
 	if (store->callbacks.failed)
 		store->callbacks.failed(store->callbacks.context, store, error);
+}
+
+/* ---- after the end ---- */
+
+bool shard_is_busy(struct shard *shard)
+{
+	return !cds_list_empty(&shard->ios) || !cds_list_empty(&shard->works) ||
+	       !cds_list_empty(&shard->drops);
+}
+
+static void on_gone(struct loop_op *op, int result)
+{
+	store_put(container_of_type(op, struct shard, gone_op)->store);
+}
+
+void shard_await(struct shard *shard)
+{
+	store_get(shard->store);
+	shard->is_awaited = true;
+	shard->gone_op.done = on_gone;
+}
+
+/* In a turn of its own: who calls this still uses the shard. */
+void shard_check_gone(struct shard *shard)
+{
+	if (!shard->is_awaited || shard_is_busy(shard))
+		return;
+	shard->is_awaited = false;
+	loop_complete(shard->loop, &shard->gone_op, 0);
 }
 
 bool store_is_failed(const struct store *store)
@@ -284,7 +313,7 @@ static void stopped(struct shard *shard)
 	shard->stop_op = NULL;
 	shard_publish(shard);
 	loop_hook_disarm(shard->loop, &shard->hook);
-	loop_timer_stop(shard->loop, &shard->watch);
+	loop_timer_stop(shard->loop, &shard->watch.timer);
 	loop_timer_stop(shard->loop, &shard->tick);
 	loop_complete(shard->loop, op, 0);
 }

@@ -11,10 +11,10 @@
 #include "lib/base/text.h"
 #include "sheep/store/store_priv.h"
 
-#define SEGMENT_DEFAULT (64u << 20)
-#define CACHE_DEFAULT	(64u << 20)
-#define BATCHES_DEFAULT 4u
-#define HANG_DEFAULT	(5 * NS_PER_S)
+#define SEGMENT_DEFAULT	 (64u << 20)
+#define CACHE_DEFAULT	 (64u << 20)
+#define BATCHES_DEFAULT	 4u
+#define DEADLINE_DEFAULT (2 * NS_PER_S)
 
 void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const char *kind,
 		     uint32_t shard, uint32_t number)
@@ -55,7 +55,7 @@ static int shard_init(struct shard *shard, struct store *store, uint32_t number,
 	CDS_INIT_LIST_HEAD(&shard->spare_ios);
 	CDS_INIT_LIST_HEAD(&shard->drops);
 	CDS_INIT_LIST_HEAD(&shard->marks);
-	CDS_INIT_LIST_HEAD(&shard->ios);
+	io_init(shard);
 	if (!shard->segments || log_new(shard) < 0 || overlay_init(&shard->overlay) < 0 ||
 	    cache_init(shard, store->options.cache_bytes) < 0 || preparer_new(shard) < 0 ||
 	    cleaner_new(shard) < 0)
@@ -95,7 +95,6 @@ static int shard_load(struct shard *shard, struct error *err)
 static void shard_start(struct shard *shard)
 {
 	shard->state = SHARD_RUNNING;
-	io_start_watch(shard);
 	preparer_kick(shard);
 	log_kick(shard);
 	shard_publish(shard);
@@ -109,7 +108,7 @@ static void shard_free(struct shard *shard, bool has_loop)
 		return;
 	if (has_loop) {
 		loop_hook_disarm(shard->loop, &shard->hook);
-		loop_timer_stop(shard->loop, &shard->watch);
+		loop_timer_stop(shard->loop, &shard->watch.timer);
 		loop_timer_stop(shard->loop, &shard->tick);
 	}
 	while (!cds_list_empty(&shard->ios)) {
@@ -169,7 +168,7 @@ static int check_options(struct store *store, const struct store_options *option
 	o->shards = o->shards ? o->shards : loop_count;
 	o->cache_bytes = o->cache_bytes ? o->cache_bytes : CACHE_DEFAULT;
 	o->batches_max = o->batches_max ? o->batches_max : BATCHES_DEFAULT;
-	o->hang_ns = o->hang_ns ? o->hang_ns : HANG_DEFAULT;
+	store_set_deadline(store, o->deadline_ns ? o->deadline_ns : DEADLINE_DEFAULT);
 	if (!is_power_of_two(o->segment_bytes) || o->segment_bytes < DISK_SEGMENT_MIN ||
 	    o->segment_bytes > DISK_SEGMENT_MAX)
 		return error_set(
@@ -337,7 +336,7 @@ void store_close(struct store *store)
 
 	for (uint32_t i = 0; i < store->shard_count; i++) {
 		is_stopped &= store->shards[i].state == SHARD_STOPPED;
-		is_busy |= !cds_list_empty(&store->shards[i].ios);
+		is_busy |= shard_is_busy(&store->shards[i]);
 	}
 	if (is_stopped) {
 		struct error err;
@@ -348,17 +347,22 @@ void store_close(struct store *store)
 	/* Shards that the mail has not reached are done with it here as well. */
 	for (uint32_t i = 0; (is_busy || store_is_failed(store)) && i < store->shard_count; i++)
 		shard_fail(&store->shards[i], -E_SHUTDOWN, "closed");
-	if (is_busy) {
-		/* What is in flight, or hangs, still uses the memory: it is leaked. */
+	for (uint32_t i = 0; i < store->shard_count; i++)
+		if (shard_is_busy(&store->shards[i]))
+			shard_await(&store->shards[i]);
+	if (is_busy)
 		log_warning("store '%s': closed with operations in flight", store->path);
-		return;
-	}
 	store_put(store);
 }
 
 void store_forget(struct store *store)
 {
 	store_free(store, false);
+}
+
+void store_set_deadline(struct store *store, uint64_t deadline_ns)
+{
+	__atomic_store_n(&store->deadline_ns, deadline_ns, __ATOMIC_RELAXED);
 }
 
 /* ---- identity ---- */

@@ -72,7 +72,7 @@ struct store_options {
 	uint32_t shards;	/* at creation; 0: @loops of store_open() */
 	uint32_t cache_bytes;	/* of index pages in memory, per shard; 0: 64 MiB */
 	uint32_t batches_max;	/* in flight per shard; 0: a good value */
-	uint64_t hang_ns;	/* an operation that takes longer stops the store; 0: 5 s */
+	uint64_t deadline_ns;	/* see store_set_deadline(); 0: 2 s */
 };
 
 struct store_callbacks {
@@ -116,12 +116,20 @@ int store_clear_lost_log(struct store *store, struct error *err);
 const struct store_identity *store_identity(const struct store *store);
 const char *store_path(const struct store *store);
 bool store_is_failed(const struct store *store);
+/*
+ * How long an operation of the disk (read, write, sync) may take, from its submission to the kernel, before the
+ * disk counts as hung: that stops the store as an I/O error does. Not while others of its kind are
+ * done meanwhile: a disk that is only overloaded stays, up to four times the deadline. Any thread; from the next
+ * look on, of which there are 16 in a deadline.
+ */
+void store_set_deadline(struct store *store, uint64_t deadline_ns);
 
 /*
  * Stop a shard: completes @op when nothing of it is in flight, its log is synced and a checkpoint
  * is written; no call on it may follow. When all shards have stopped, store_close() marks the store clean
- * (unless it has failed) and frees it; a failed one may go with the last message that its shards have
- * sent each other. None of its loops turns meanwhile, but for the caller's own. A store_close() of a
+ * (unless it has failed) and frees it. It never waits: a failed one goes with the last message that its shards
+ * have sent each other and with the last operation that was in flight; one that hangs for ever keeps its
+ * memory for ever. None of its loops turns meanwhile, but for the caller's own. A store_close() of a
  * store that has neither stopped nor failed is a crash: for tests.
  */
 void store_stop_shard(struct store *store, unsigned shard, struct loop_op *op);

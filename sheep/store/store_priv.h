@@ -33,12 +33,15 @@ struct store;
 
 /* ---- io.c: operations of a shard, watched for hanging ---- */
 
+enum io_kind { IO_READING, IO_WRITING /* and syncing */, IO_KINDS };
+
 struct io {
 	struct loop_op op;
 	struct cds_list_head link; /* shard->ios, oldest first */
 	struct shard *shard;
-	uint64_t started_ns;
-	uint64_t length; /* of a read: what must come */
+	uint64_t started_ns; /* of the time in which the loop ran */
+	uint8_t kind;	     /* enum io_kind */
+	uint64_t length;     /* of a read: what must come */
 	void (*done)(struct io *io, int result);
 	void (*forget)(struct io *io); /* the loop is gone: free what the op had; may be NULL */
 };
@@ -49,7 +52,15 @@ void io_read(struct shard *shard, struct io *io, struct loop_file *file, const s
 void io_write(struct shard *shard, struct io *io, struct loop_file *file, const struct iovec *iov,
 	      unsigned count, uint64_t offset);
 void io_sync(struct shard *shard, struct io *io, struct loop_file *file);
-void io_start_watch(struct shard *shard);
+void io_init(struct shard *shard);
+
+/* Looks for operations that hang, while there are any. */
+struct watch {
+	struct loop_timer timer;
+	uint64_t seen_ns;	    /* when it was looked last */
+	uint64_t awake_ns;	    /* the time in which the loop ran, up to then */
+	uint64_t done_ns[IO_KINDS]; /* in that time: the last one that was done */
+};
 
 /* ---- waiting for pages ---- */
 
@@ -276,15 +287,16 @@ struct shard {
 	struct cds_list_head drops, marks;
 
 	struct cds_list_head ios;
-	struct loop_timer watch;
-	uint64_t watched_ns;
+	struct watch watch;
 	struct loop_timer tick; /* the cleaner's and preparer's patience */
 	struct loop_op *stop_op;
 	uint8_t stop_stage;
 	struct loop_mail fail_mail;
-	bool was_damaged; /* replay found it: a checkpoint before anything else */
-	bool has_run;	  /* atomic: `thread` is set */
-	pthread_t thread; /* of the loop */
+	struct loop_op gone_op; /* what was in flight when the store was closed has come back */
+	bool is_awaited;	/* the closed store stays until then */
+	bool was_damaged;	/* replay found it: a checkpoint before anything else */
+	bool has_run;		/* atomic: `thread` is set */
+	pthread_t thread;	/* of the loop */
 	struct shard_figures figures;
 	struct store_counters counters;
 };
@@ -300,6 +312,7 @@ struct store {
 	uint64_t life;
 	uint64_t size_bytes;
 	uint64_t created_ns;
+	uint64_t deadline_ns; /* atomic: of an operation of the disk */
 	uint32_t segment_bytes;
 	uint32_t segments; /* per shard */
 	uint32_t shard_count;
@@ -351,6 +364,10 @@ void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *ke
 		   uint32_t count);
 /* Something that a stop may wait for has ended. */
 void shard_check_stop(struct shard *shard);
+/* Of a store that was closed after it failed: its memory stays until nothing of it is in flight. */
+bool shard_is_busy(struct shard *shard);
+void shard_await(struct shard *shard);
+void shard_check_gone(struct shard *shard);
 /* store.c */
 void store_get(struct store *store);
 /* The last one frees it. */

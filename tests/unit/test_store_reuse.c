@@ -22,7 +22,7 @@
 #define ROUND	     (SEGMENTS * 256u / (ENTRY_BLOCKS + 1)) /* entries in as many blocks as there are */
 
 static const struct store_options options = {
-	.size_bytes = SEGMENTS * MIB, .segment_bytes = 1 * MIB, .hang_ns = 3600 * NS_PER_S};
+	.size_bytes = SEGMENTS * MIB, .segment_bytes = 1 * MIB, .deadline_ns = 3600 * NS_PER_S};
 
 struct life {
 	struct rig rig;
