@@ -173,6 +173,8 @@ void herd_load_stop(struct herd *herd);
 /* Of a node that was killed: nobody will answer them. */
 void herd_load_node_died(struct herd *herd, unsigned node);
 uint64_t herd_load_done(struct herd *herd);
+/* The longest that any operation took, those in flight included; counted from the last call on. */
+uint64_t herd_load_longest_ns(struct herd *herd);
 /* One write and one read through a node, at once, waiting for the end; result of it. */
 int herd_write(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 int herd_read(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);

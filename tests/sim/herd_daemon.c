@@ -150,6 +150,7 @@ static void publish(struct herd_node *node, struct cluster_map *map, const uint6
 	node->map = map;
 	note_registration(node);
 	note_cluster(node);
+	store_set_deadline(node->store, cluster_setting_ns(map, CLUSTER_SETTING_STORE_DEADLINE));
 	pg_peers_apply(node->peers, map);
 	pg_set_apply(node->set, map, pgs, count);
 	gateway_apply(node->gateway, map, node->id, node->session);

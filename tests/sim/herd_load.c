@@ -51,6 +51,7 @@ struct op {
 	uint32_t tag;
 	bool is_done;
 	int result;
+	uint64_t begin_ns;
 	struct buffer *buffer;
 	struct expected expected[OP_SECTORS];
 };
@@ -72,6 +73,7 @@ struct herd_load {
 	unsigned client_count;
 	bool is_running;
 	uint64_t done;
+	uint64_t longest_ns;
 };
 
 /* ---- content ---- */
@@ -238,6 +240,7 @@ static void on_done(struct gateway_io *io, int result)
 	op->is_done = true;
 	op->result = result;
 	load->done++;
+	load->longest_ns = max_of(load->longest_ns, sim_now(load->herd->world) - op->begin_ns);
 	if (op->client) {
 		struct client *client = op->client;
 		client->op = NULL;
@@ -264,6 +267,7 @@ static struct op *begin(struct herd_load *load, struct herd_node *node, enum gat
 	op->node = node;
 	op->first = first;
 	op->count = count;
+	op->begin_ns = sim_now(load->herd->world);
 	op->io.done = on_done;
 	op->io.volume = node->volume;
 	op->io.kind = kind;
@@ -416,6 +420,18 @@ void herd_load_free(struct herd *herd)
 	free(herd->load->sectors);
 	buffer_cache_free(herd->load->buffers);
 	free(herd->load);
+}
+
+uint64_t herd_load_longest_ns(struct herd *herd)
+{
+	struct herd_load *load = load_of(herd);
+	uint64_t longest = load->longest_ns;
+	struct op *op;
+
+	cds_list_for_each_entry(op, &load->ops, link)
+		longest = max_of(longest, sim_now(herd->world) - op->begin_ns);
+	load->longest_ns = 0;
+	return longest;
 }
 
 uint64_t herd_load_done(struct herd *herd)

@@ -1,0 +1,127 @@
+/*
+ * Disks of whole nodes that hang or err: the cluster goes on without them (DESIGN, the promise, 3).
+ *
+ * Trap: with many clients something is always done; what counts is how long each single one waits.
+ */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "lib/base/size.h"
+
+static struct herd *loaded(uint64_t seed)
+{
+	const struct herd_options options = {
+		.seed = seed, .nodes = 3, .copies = 3, .pg_count = 8, .volume_bytes = 64 * MIB};
+	struct herd *herd = herd_new(&options);
+
+	herd_load_start(herd, 32);
+	herd_run(herd, 1000);
+	(void)herd_load_longest_ns(herd);
+	return herd;
+}
+
+static void test_hung_disk_stops_its_store_and_clients_wait_less_than_three_seconds(void **state)
+{
+	uint64_t longest = 0;
+
+	for (unsigned seed = 1; seed <= 4; seed++) {
+		struct herd *herd = loaded(seed);
+		unsigned node = seed % 3;
+		uint64_t stall, done;
+
+		sim_host_hang_disk(herd->nodes[node].host, true);
+		herd_run(herd, 1900);
+		assert_false(store_is_failed(herd->nodes[node].store));
+		herd_run(herd, 300);
+		assert_true(store_is_failed(herd->nodes[node].store));
+		herd_run(herd, 4000);
+		stall = herd_load_longest_ns(herd);
+		longest = max_of(longest, stall);
+		if (stall >= 3 * NS_PER_S)
+			fail_msg("seed %u: somebody waited for %llu ms", seed,
+				 (unsigned long long)(stall / NS_PER_MS));
+		assert_true(stall >= 1 * NS_PER_S); /* it was felt */
+		/* The node itself goes on: as a gateway it serves its clients. */
+		done = herd_load_done(herd);
+		herd_run(herd, 1000);
+		assert_true(herd_load_done(herd) > done + 100);
+		assert_true(herd_load_longest_ns(herd) < 1 * NS_PER_S);
+		/* It comes back as a process of its own, and is filled. */
+		herd_kill(herd, node, SIM_DEATH_CERTAIN);
+		sim_host_hang_disk(herd->nodes[node].host, false);
+		herd->nodes[node].says_unclean = true;
+		herd_start(herd, node);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+	printf("the longest that a client waited: %llu ms\n",
+	       (unsigned long long)(longest / NS_PER_MS));
+}
+
+/* A clean stop of a node whose disk hangs does not wait for the disk. */
+static void test_node_with_a_hung_disk_stops(void **state)
+{
+	for (unsigned seed = 11; seed <= 12; seed++) {
+		struct herd *herd = loaded(seed);
+		unsigned node = seed % 3;
+
+		sim_host_hang_disk(herd->nodes[node].host, true);
+		herd_run(herd, 3000);
+		assert_true(store_is_failed(herd->nodes[node].store));
+		herd_load_stop(herd);
+		herd_stop(herd, node); /* it sees that nothing is left */
+		herd_run(herd, 1000);
+		herd_load_start(herd, 32);
+		herd_run(herd, 1000);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
+/* Slow for all is not hung: disks on which everything takes half a second lose nobody. */
+static void test_slow_disks_of_all_stop_nobody(void **state)
+{
+	const struct sim_latency slow = {.read_min_ns = 200 * NS_PER_MS,
+					 .read_max_ns = 900 * NS_PER_MS,
+					 .write_min_ns = 200 * NS_PER_MS,
+					 .write_max_ns = 900 * NS_PER_MS,
+					 .sync_min_ns = 200 * NS_PER_MS,
+					 .sync_max_ns = 900 * NS_PER_MS};
+	struct herd *herd = loaded(21);
+
+	for (unsigned i = 0; i < 3; i++)
+		sim_host_set_latency(herd->nodes[i].host, &slow);
+	herd_run(herd, 20000);
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(store_is_failed(herd->nodes[i].store));
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+	herd_load_stop(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			test_hung_disk_stops_its_store_and_clients_wait_less_than_three_seconds),
+		cmocka_unit_test(test_node_with_a_hung_disk_stops),
+		cmocka_unit_test(test_slow_disks_of_all_stop_nobody),
+	};
+	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
+
+	if (getenv("SHEEPFOLD_TEST_LOG"))
+		logger.level = LOG_LEVEL_DEBUG;
+	log_set_current(&logger);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
