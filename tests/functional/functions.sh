@@ -18,10 +18,14 @@ patience=1
 work=$(mktemp -d "${TMPDIR:-/tmp}/sheepfold.XXXXXX")
 declare -A sheep_pid=() sheep_args=()
 background=()
+# What else a test has to take down: functions that run before and after everything is killed.
+before_kills=() after_kills=()
 
 cleanup() {
 	local rc=$? i pid
 	trap - EXIT INT TERM
+	set +e
+	for i in "${before_kills[@]+"${before_kills[@]}"}"; do "$i"; done
 	for pid in "${background[@]+"${background[@]}"}"; do
 		kill -KILL "$pid" 2>/dev/null || true
 	done
@@ -29,7 +33,10 @@ cleanup() {
 		kill -CONT "${sheep_pid[$i]}" 2>/dev/null || true
 		kill -KILL "${sheep_pid[$i]}" 2>/dev/null || true
 	done
-	wait 2>/dev/null || true
+	for pid in "${background[@]+"${background[@]}"}" "${sheep_pid[@]+"${sheep_pid[@]}"}"; do
+		wait "$pid" 2>/dev/null || true
+	done
+	for i in "${after_kills[@]+"${after_kills[@]}"}"; do "$i"; done
 	if [ $rc != 0 ] && [ $rc != 77 ]; then
 		for i in "$work"/sheep*.log; do
 			[ -f "$i" ] || continue
@@ -44,7 +51,7 @@ cleanup() {
 			"$work"/sheep*.log | head -60
 		[ $rc != 0 ] || rc=1
 	fi
-	if [ -z "${KEEP:-}" ]; then rm -rf "$work"; else echo "kept: $work"; fi
+	if [ -z "${KEEP:-}" ]; then rm -rf --one-file-system "$work"; else echo "kept: $work"; fi
 	exit $rc
 }
 trap cleanup EXIT INT TERM
@@ -181,4 +188,9 @@ expect_same() {
 # has_written COUNT: the writer of blocks.py with $work/state has so many acknowledged.
 has_written() {
 	[ "$(cat "$work/state.progress" 2>/dev/null || echo 0)" -ge "$1" ]
+}
+
+# has_acknowledged COUNT: the same of history.py with $work/history.
+has_acknowledged() {
+	[ "$(cat "$work/history.progress" 2>/dev/null || echo 0)" -ge "$1" ]
 }
