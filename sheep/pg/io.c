@@ -75,6 +75,17 @@ static int judge_session(struct pg_lead *lead, const struct pg_io *io)
 	return 0;
 }
 
+/* Its clients had better wait at their gateways. */
+static bool is_stuck(const struct pg *pg)
+{
+	return loop_now(pg->set->loop) >= pg->progress_ns + PG_PATIENCE_NS;
+}
+
+static bool has_room(const struct pg_lead *lead)
+{
+	return lead->pg->state == PG_SERVING && lead->work_count < lead->pg->set->works_max;
+}
+
 enum verdict { GO, WAIT_MAP, WAIT_SERVING, REFUSED };
 
 static enum verdict judge(struct pg_set *set, const struct pg_io *io, struct pg_lead **out,
@@ -96,10 +107,12 @@ static enum verdict judge(struct pg_set *set, const struct pg_io *io, struct pg_
 		*error = io->epoch < lead->pg->epoch ? -E_STALE_EPOCH : -E_FUTURE_EPOCH;
 	else if (!pg_holds_object(set, io->pg, io->family, io->index))
 		*error = -EINVAL;
-	else if (lead->pg->state != PG_SERVING)
-		return WAIT_SERVING;
-	else
+	else if (has_room(lead))
 		*error = judge_session(lead, io);
+	else if (is_stuck(lead->pg))
+		*error = -E_NOT_PRIMARY;
+	else
+		return WAIT_SERVING;
 	return *error ? REFUSED : GO;
 }
 
@@ -119,6 +132,9 @@ static void work_new(struct pg_set *set, struct pg_lead *lead, struct pg_io *io)
 	work->count = (uint32_t)div_up(io->offset + io->length, BLOCK_SIZE) - work->block;
 	memcpy(work->layers, io->layers, io->layer_count * sizeof(*io->layers));
 	cds_list_add_tail(&work->link, &lead->works);
+	if (lead->work_count++ == 0)
+		lead->pg->progress_ns = loop_now(set->loop);
+	pg_set_active(lead->pg);
 	pg_work_start(work);
 }
 
@@ -169,10 +185,26 @@ void pg_io_rejudge(struct pg *pg)
 	}
 }
 
+static void admit(struct pg *pg)
+{
+	while (!cds_list_empty(&pg->waiting) && pg->lead && has_room(pg->lead)) {
+		struct pg_io *io = cds_list_first_entry(&pg->waiting, struct pg_io, link);
+		cds_list_del(&io->link);
+		pg->waiting_count--;
+		pg_io_begin(pg->set, io);
+	}
+}
+
 void pg_io_drain(struct pg_set *set)
 {
 	CDS_LIST_HEAD(works);
 
+	while (!cds_list_empty(&set->crowded)) {
+		struct pg *pg = cds_list_first_entry(&set->crowded, struct pg, crowded);
+		cds_list_del(&pg->crowded);
+		pg->is_crowded = false;
+		admit(pg);
+	}
 	cds_list_splice(&set->starved, &works);
 	CDS_INIT_LIST_HEAD(&set->starved);
 	while (!cds_list_empty(&works)) {
@@ -204,8 +236,22 @@ void pg_work_put(struct pg_work *work)
 		pg_set_kick(set);
 }
 
+/* There is room for one more. */
+static void make_room(struct pg_lead *lead)
+{
+	struct pg *pg = lead->pg;
+
+	lead->work_count--;
+	if (cds_list_empty(&pg->waiting) || pg->is_crowded)
+		return;
+	pg->is_crowded = true;
+	cds_list_add_tail(&pg->crowded, &pg->set->crowded);
+	pg_set_kick(pg->set);
+}
+
 static void detach(struct pg_work *work, int result)
 {
+	make_room(work->lead);
 	work->lead = NULL;
 	cds_list_del(&work->link);
 	if (work->is_starved)
@@ -220,9 +266,22 @@ void pg_work_end(struct pg_work *work, int result)
 {
 	struct pg_set *set = work->set;
 
+	work->lead->pg->progress_ns = loop_now(set->loop);
 	detach(work, result);
 	pg_lock_release(&set->locks, &work->lock);
 	pg_work_put(work);
+}
+
+/* First all, so that none of them is granted the lock of another. */
+static void end_detached(struct pg_set *set, struct cds_list_head *ended)
+{
+	struct pg_work *work, *next;
+
+	cds_list_for_each_entry_safe(work, next, ended, link) {
+		cds_list_del(&work->link);
+		pg_lock_release(&set->locks, &work->lock);
+		pg_work_put(work);
+	}
 }
 
 void pg_works_end(struct pg_lead *lead, int result)
@@ -230,16 +289,45 @@ void pg_works_end(struct pg_lead *lead, int result)
 	CDS_LIST_HEAD(ended);
 	struct pg_work *work, *next;
 
-	/* First all, so that none of them is granted the lock of another. */
 	cds_list_for_each_entry_safe(work, next, &lead->works, link) {
 		detach(work, result);
 		cds_list_add_tail(&work->link, &ended);
 	}
-	cds_list_for_each_entry_safe(work, next, &ended, link) {
-		cds_list_del(&work->link);
-		pg_lock_release(&lead->pg->set->locks, &work->lock);
-		pg_work_put(work);
+	end_detached(lead->pg->set, &ended);
+}
+
+/* What has its number goes its way, and is recognised when it comes again. */
+static void let_go(struct pg_lead *lead)
+{
+	struct pg_set *set = lead->pg->set;
+	CDS_LIST_HEAD(ended);
+	struct pg_work *work, *next;
+
+	cds_list_for_each_entry_safe(work, next, &lead->works, link) {
+		if (!work->has_entry) {
+			detach(work, -E_NOT_PRIMARY);
+			cds_list_add_tail(&work->link, &ended);
+		} else if (work->io) {
+			pg_io_finish(set, work->io, -E_NOT_PRIMARY);
+			work->io = NULL;
+		}
 	}
+	end_detached(set, &ended);
+}
+
+bool pg_io_tick(struct pg *pg)
+{
+	if (is_stuck(pg)) {
+		while (!cds_list_empty(&pg->waiting)) {
+			struct pg_io *io = cds_list_first_entry(&pg->waiting, struct pg_io, link);
+			cds_list_del(&io->link);
+			pg->waiting_count--;
+			pg_io_finish(pg->set, io, -E_NOT_PRIMARY);
+		}
+		if (pg->lead)
+			let_go(pg->lead);
+	}
+	return pg->waiting_count > 0 || (pg->lead && pg->lead->work_count > 0);
 }
 
 void pg_works_end_sessions(struct pg_lead *lead)

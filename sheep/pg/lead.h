@@ -52,7 +52,8 @@ struct pg_lead {
 	uint32_t sync_waits; /* entries in all logs that are not synced everywhere */
 	struct pg_member *members[PG_MEMBERS_MAX]; /* all but ourselves */
 	uint32_t member_count;
-	struct cds_list_head works;		  /* client operations */
+	struct cds_list_head works; /* client operations */
+	uint32_t work_count;
 	struct pg_session *sessions;		  /* uthash */
 	uint64_t shrink_ns, handover_ns, join_ns; /* last proposals */
 	uint64_t tick_ns;

@@ -55,6 +55,7 @@ void pg_enter(struct pg *pg, enum pg_state next, const char *why)
 		  pg->store->id, pg_state_name(pg->state), pg_state_name(next), why);
 	pg->state = next;
 	pg->entered_ns = loop_now(pg->set->loop);
+	pg->progress_ns = pg->entered_ns;
 	pg_set_active(pg);
 }
 
@@ -311,6 +312,7 @@ bool pg_tick(struct pg *pg, uint64_t now)
 		more |= pg_lead_tick(pg->lead, now);
 	}
 	more |= pg_elect_tick(pg, now);
+	more |= pg_io_tick(pg);
 	more |= tick_join(pg, now);
 	more |= tick_holes(pg, now);
 	more |= tick_drop(pg);

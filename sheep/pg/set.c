@@ -17,6 +17,7 @@
 
 #define IOS_DEFAULT	1024u
 #define APPLIES_DEFAULT 4096u
+#define WORKS_MIN	16u /* of one PG; else a quarter of all */
 
 /* ---- finding ---- */
 
@@ -437,6 +438,7 @@ int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err)
 	CDS_INIT_LIST_HEAD(&set->stores);
 	CDS_INIT_LIST_HEAD(&set->arrivals);
 	CDS_INIT_LIST_HEAD(&set->starved);
+	CDS_INIT_LIST_HEAD(&set->crowded);
 	CDS_INIT_LIST_HEAD(&set->future_ios);
 	CDS_INIT_LIST_HEAD(&set->future_syncs);
 	CDS_INIT_LIST_HEAD(&set->future);
@@ -450,6 +452,7 @@ int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err)
 	set->kick.done = kicked;
 	set->tick.fire = ticked;
 	set->tokens_ns = loop_now(set->loop);
+	set->works_max = max_of(ios / 4, WORKS_MIN);
 	set->works = pool_new(sizeof(struct pg_work), ios);
 	set->entries = pool_new(sizeof(struct pg_entry), 2 * ios);
 	set->calls = pool_new(sizeof(struct pg_call), appends);

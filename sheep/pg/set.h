@@ -31,6 +31,7 @@
 #define PG_ENTRIES_MAX	  16384u /* not committed, of one PG: its tail must fit one message */
 #define PG_COMMIT_IDLE_NS (50 * NS_PER_MS)
 #define PG_ASK_AGAIN_NS	  (200 * NS_PER_MS)
+#define PG_PATIENCE_NS	  NS_PER_S /* of clients' operations with a PG where nothing moves */
 
 struct pg_lead;
 struct pg_filler;
@@ -90,6 +91,8 @@ struct pg_set {
 	struct pg_arena arena;
 	struct cds_list_head arrivals; /* ios that wait for a work */
 	struct cds_list_head starved;  /* works that wait for an entry */
+	struct cds_list_head crowded;  /* seats that have room for ios that wait */
+	uint32_t works_max;	       /* of one PG */
 	struct cds_list_head future_ios;
 	struct cds_list_head future_syncs;
 	struct cds_list_head future; /* pg_parked */
@@ -164,8 +167,11 @@ struct pg {
 	struct pg_part part;
 	struct pg_lead *lead;
 	struct pg_election *election; /* NULL: somebody leads, or we could not */
-	struct cds_list_head waiting; /* ios, until it serves */
+	struct cds_list_head waiting; /* ios, until it serves, or has room */
 	uint32_t waiting_count;
+	uint64_t progress_ns;	      /* when its state changed last, or a work of it ended */
+	struct cds_list_head crowded; /* in the set, when is_crowded */
+	bool is_crowded;
 	struct cds_list_head active; /* in the set, when is_active */
 	bool is_active;
 	bool has_data;	 /* the store may have objects or a record of it */

@@ -9,7 +9,7 @@
 
 struct pg_work {
 	struct pg_set *set;
-	struct pg_io *io;	      /* NULL: answered */
+	struct pg_io *io;	      /* NULL: answered; its entry may be out there still */
 	struct pg_lead *lead;	      /* NULL: it ended */
 	struct cds_list_head link;    /* in the lead */
 	struct cds_list_head starved; /* in the set, when is_starved */
@@ -44,6 +44,11 @@ void pg_work_read(struct pg_work *work, unsigned slot, uint32_t block, uint32_t 
 void pg_work_starve(struct pg_work *work);
 /* All ios of a seat that wait: judge them again. */
 void pg_io_rejudge(struct pg *pg);
+/*
+ * Where nothing has moved for PG_PATIENCE_NS the operations go back to their gateways, which send
+ * them again: they would keep others waiting that need the same links. True: there are some.
+ */
+bool pg_io_tick(struct pg *pg);
 void pg_works_end(struct pg_lead *lead, int result);
 /* Those of sessions that have ended (Q2). */
 void pg_works_end_sessions(struct pg_lead *lead);

@@ -61,14 +61,16 @@ static void on_committed(struct pg_entry *entry, int result)
 {
 	struct pg_work *work = entry->owner;
 	struct pg_set *set = work->set;
-	struct pg_io *io = work->io;
+	struct pg_io *io = work->io; /* NULL: its client was sent back, and asks again */
 
 	work->pending--;
 	set->in_flight_bytes -= (uint64_t)entry->block_count * BLOCK_SIZE;
 	if (work->lead && result == 0) {
 		set->counters.writes++;
-		set->counters.write_bytes += io->kind == PG_IO_WRITE ? io->length : 0;
-		io->loss_epoch = work->lead->pg->row.loss_epoch;
+		if (io) {
+			set->counters.write_bytes += io->kind == PG_IO_WRITE ? io->length : 0;
+			io->loss_epoch = work->lead->pg->row.loss_epoch;
+		}
 	}
 	if (work->lead)
 		pg_work_end(work, result);

@@ -88,7 +88,7 @@ static void open_pgs(struct herd_node *node)
 		.peers = node->peers,
 		.context = node,
 		.propose = herd_propose_by,
-		.ios_max = 64,
+		.ios_max = 256, /* 64 of one PG */
 	};
 	struct net_service service = {.protocol = &pg_peer_protocol};
 	struct error err;

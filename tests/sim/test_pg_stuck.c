@@ -1,0 +1,154 @@
+/*
+ * A PG that does not serve, or where nothing moves, beside others that do: it must not take what they
+ * need, the works of the loop and the credit of the links.
+ */
+#include "tests/sim/herd.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "lib/base/size.h"
+
+#define PGS 16u
+
+/* Three nodes, two copies, both needed: PGs that share their primary and not their other member. */
+struct stuck {
+	struct herd *herd;
+	unsigned primary, lost, gateway; /* nodes */
+	uint64_t stuck_at,
+		good_at; /* objects of a PG at primary and lost, and at primary and gateway */
+};
+
+static unsigned node_of(struct herd *herd, uint32_t store)
+{
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (herd->nodes[i].store_id == store)
+			return i;
+	return 0;
+}
+
+/* An object of a PG that @primary leads and @member has. */
+static bool find_object(struct herd *herd, unsigned primary, unsigned member, uint64_t *offset)
+{
+	struct cluster_map *map = herd_map(herd);
+	const struct cluster_volume *volume = cluster_volume_by_name(map, HERD_VOLUME);
+
+	for (uint32_t i = 0; i < herd->options.volume_bytes / OBJECT_SIZE; i++) {
+		const struct cluster_pg *row =
+			cluster_pg(map, cluster_pg_of(cluster_policy(map, 0), volume->family, i));
+		if (node_of(herd, row->primary) != primary ||
+		    !cluster_pg_seat(row, herd->nodes[member].store_id))
+			continue;
+		*offset = (uint64_t)i * OBJECT_SIZE;
+		return true;
+	}
+	return false;
+}
+
+static struct stuck make(uint64_t seed)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 3,
+					     .copies = 2,
+					     .min_insync = 2,
+					     .pg_count = PGS,
+					     .volume_bytes = 256 * MIB};
+	struct stuck stuck = {.herd = herd_new(&options)};
+
+	for (unsigned p = 0; p < 3; p++) {
+		stuck.primary = p;
+		stuck.lost = (p + 1) % 3;
+		stuck.gateway = (p + 2) % 3;
+		if (find_object(stuck.herd, p, stuck.lost, &stuck.stuck_at) &&
+		    find_object(stuck.herd, p, stuck.gateway, &stuck.good_at))
+			return stuck;
+	}
+	fail_msg("no two PGs with the same primary");
+	return stuck;
+}
+
+/* More than there are works, and than the link has credit. */
+static void begin_many(struct stuck *stuck, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		herd_write_begin(stuck->herd, stuck->gateway, stuck->stuck_at + i * 4096, 4096);
+}
+
+static void finish(struct stuck *stuck)
+{
+	struct herd *herd = stuck->herd;
+
+	for (unsigned i = 0; i < 3; i++)
+		if (!herd->nodes[i].is_up)
+			herd_start(herd, i);
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+	herd_reopen(herd);
+	herd_load_stop(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* Its member is down and needed: it waits. Its neighbours answer within their time. */
+static void test_a_group_that_waits_leaves_the_others_what_they_need(void **state)
+{
+	for (unsigned seed = 1; seed < 4; seed++) {
+		struct stuck stuck = make(seed);
+		struct herd *herd = stuck.herd;
+
+		assert_int_equal(herd_write(herd, stuck.gateway, stuck.good_at, 4096), 0);
+		herd_kill(herd, stuck.lost, SIM_DEATH_CERTAIN);
+		herd_run(herd, 500);
+		begin_many(&stuck, 600);
+		herd_run(herd, 200);
+		uint64_t began = sim_now(herd->world);
+		for (unsigned i = 0; i < 20; i++)
+			assert_int_equal(
+				herd_write(herd, stuck.gateway, stuck.good_at + i * 4096, 4096), 0);
+		assert_true(sim_now(herd->world) - began < 2 * NS_PER_S);
+		herd_run(herd, 3000);
+		began = sim_now(herd->world); /* and the longer it lasts the less it costs */
+		for (unsigned i = 0; i < 20; i++)
+			assert_int_equal(
+				herd_write(herd, stuck.gateway, stuck.good_at + i * 4096, 4096), 0);
+		assert_true(sim_now(herd->world) - began < NS_PER_S);
+		finish(&stuck);
+	}
+}
+
+/*
+ * It serves as far as anybody knows, but its member does not answer, and cannot be spared. Writes have
+ * their entries, and wait; their clients are sent back, ask again, and are recognised later.
+ */
+static void test_a_group_whose_writes_hang_leaves_the_others_what_they_need(void **state)
+{
+	for (unsigned seed = 11; seed < 14; seed++) {
+		struct stuck stuck = make(seed);
+		struct herd *herd = stuck.herd;
+
+		assert_int_equal(herd_write(herd, stuck.gateway, stuck.good_at, 4096), 0);
+		sim_partition(herd->nodes[stuck.primary].host, herd->nodes[stuck.lost].host);
+		begin_many(&stuck, 600);
+		herd_run(herd, 200);
+		uint64_t began = sim_now(herd->world);
+		for (unsigned i = 0; i < 20; i++)
+			assert_int_equal(
+				herd_write(herd, stuck.gateway, stuck.good_at + i * 4096, 4096), 0);
+		assert_true(sim_now(herd->world) - began < 3 * NS_PER_S);
+		herd_run(herd, 3000);
+		sim_unpartition(herd->nodes[stuck.primary].host, herd->nodes[stuck.lost].host);
+		finish(&stuck);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_group_that_waits_leaves_the_others_what_they_need),
+		cmocka_unit_test(test_a_group_whose_writes_hang_leaves_the_others_what_they_need),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
