@@ -33,8 +33,14 @@ struct group {
 	struct place *seats[LOG_COPIES_MAX];
 };
 
+/* Data moves from who has more than `from` too much to who has less than `to` too much. */
+struct bar {
+	double from, to;
+};
+
 struct plan {
 	struct places places;
+	struct bar bar;
 	struct group *groups;
 	uint32_t group_count;
 	uint32_t copies;
@@ -196,13 +202,16 @@ static void fill(struct plan *plan, struct group *group)
  * Does it pay that @to holds a copy instead of @from? A PG that has data moves only from who has
  * too much to who has too little, and only beyond the tolerance.
  */
-static bool pays(const struct group *group, const struct place *from, const struct place *to)
+static bool pays(const struct plan *plan, const struct group *group, const struct place *from,
+		 const struct place *to)
 {
 	double gain = excess(from) - excess(to);
 
-	if (!group->pg->target_count)
+	/* No data is there yet: it has to go somewhere, so why not there. */
+	if (!cluster_pg_has_target(group->pg, from->store))
 		return gain > 1.0 + 1e-6;
-	return excess(from) > 0.5 && excess(to) < -0.5 && gain > 1.0 + TOLERANCE * from->share;
+	return excess(from) > plan->bar.from && excess(to) < plan->bar.to &&
+	       gain > 1.0 + TOLERANCE * from->share;
 }
 
 /* Who should take @slot over? NULL: it stays. */
@@ -219,7 +228,7 @@ static struct place *better_for(struct plan *plan, const struct group *group, ui
 		if (!place->may_take || group_has(group, place))
 			continue;
 		its = shared(group, place, slot);
-		if (its > best_common || (its == common && !pays(group, from, place)))
+		if (its > best_common || (its == common && !pays(plan, group, from, place)))
 			continue;
 		if (!best || its < best_common || excess(place) < excess(best)) {
 			best = place;
@@ -251,15 +260,32 @@ static bool level_group(struct plan *plan, struct group *group)
 	return best != NULL;
 }
 
+static bool level_all(struct plan *plan, struct bar bar)
+{
+	bool moved = false;
+
+	plan->bar = bar;
+	for (uint32_t i = 0; i < plan->group_count; i++)
+		moved |= level_group(plan, &plan->groups[i]);
+	return moved;
+}
+
+/*
+ * First from those who have too much to those who have too little. Only what is still missing, or too much,
+ * then is taken from, or given to, those who have just enough: so a small new store gets its share
+ * of many large ones, and hardly anything moves twice.
+ */
 static void level(struct plan *plan)
 {
-	bool moved = true;
+	static const struct bar none = {.from = INFINITY}; /* what moves anyway, and no other */
+	static const struct bar both = {.from = 0.5, .to = -0.5};
+	static const struct bar few = {.from = 0, .to = -1}, many = {.from = 1, .to = 0};
 
-	for (unsigned pass = 0; moved && pass < PASSES_MAX; pass++) {
-		moved = false;
-		for (uint32_t i = 0; i < plan->group_count; i++)
-			moved |= level_group(plan, &plan->groups[i]);
-	}
+	for (unsigned pass = 0; pass < PASSES_MAX && level_all(plan, none); pass++)
+		;
+	for (unsigned pass = 0; pass < PASSES_MAX; pass++)
+		if (!level_all(plan, both) && !level_all(plan, few) && !level_all(plan, many))
+			return;
 }
 
 /* ---- 4. lead ---- */

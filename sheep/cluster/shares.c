@@ -2,9 +2,9 @@
  * How much each store should hold.
  *
  * Weight is handed out from the top: zones, then the nodes of a zone, then the stores
- * of a node. Who would get more than the rule of distinct zones and nodes allows is cut
- * to that, and the rest is shared by the others: with three copies in three zones each
- * zone has one of each, whatever its size.
+ * of a node. Who would get more, or less, than the rule of distinct zones and nodes
+ * allows gets just that, and the rest is shared by the others: with three copies in three
+ * zones each zone has one of each, whatever its size; with three in two, one or two.
  */
 #include <stdlib.h>
 
@@ -101,68 +101,103 @@ struct place *place_of(struct places *places, uint32_t store)
 
 /* ---- handing out ---- */
 
+/* A zone, a node of a zone, or a store of a node. */
 struct part {
-	double weight, cap, share;
-	bool is_full;
-	uint32_t inside; /* parts of the next level with weight */
+	double weight, low, high, share;
+	uint32_t room;	 /* stores: it can have one copy of a PG on each */
+	uint32_t nodes;	 /* with stores */
+	uint32_t inside; /* of a node: its zone */
 };
 
-/* Share @total by weight; nobody gets more than its cap. */
+static double clamp(double value, double low, double high)
+{
+	return value < low ? low : value > high ? high : value;
+}
+
+/* Share @total by weight; nobody gets less than its low nor more than its high. */
 static void hand_out(struct part *parts, uint32_t count, double total)
 {
-	bool again = true;
-
-	while (again) {
-		double weight = 0, left = total;
-
-		again = false;
-		for (uint32_t i = 0; i < count; i++) {
-			if (parts[i].is_full)
-				left -= parts[i].cap;
-			else
-				weight += parts[i].weight;
-		}
-		for (uint32_t i = 0; i < count; i++) {
-			struct part *part = &parts[i];
-
-			if (part->is_full)
-				continue;
-			part->share = weight > 0 && left > 0 ? left * part->weight / weight : 0;
-			if (part->share > part->cap) {
-				part->share = part->cap;
-				part->is_full = true;
-				again = true;
-			}
-		}
-	}
-}
-
-static uint32_t count_weighty(const struct part *parts, uint32_t count)
-{
-	uint32_t weighty = 0;
+	double least = 0, most = 1;
 
 	for (uint32_t i = 0; i < count; i++)
-		weighty += parts[i].weight > 0;
-	return weighty;
+		if (parts[i].weight > 0)
+			most = max_of(most, parts[i].high / parts[i].weight);
+	/* What everybody gets for a unit of weight: the sum rises with it. */
+	for (unsigned step = 0; step < 64; step++) {
+		double rate = (least + most) / 2, sum = 0;
+
+		for (uint32_t i = 0; i < count; i++)
+			sum += clamp(parts[i].weight * rate, parts[i].low, parts[i].high);
+		if (sum < total)
+			least = rate;
+		else
+			most = rate;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		parts[i].share = clamp(parts[i].weight * most, parts[i].low, parts[i].high);
 }
 
-/* The nodes of @zone share what it gets; @per_pg copies of a PG are in it at most. */
-static void share_in_zone(const struct places *places, uint32_t zone, const struct part *whole,
-			  uint32_t per_pg, uint32_t pg_count, struct part *nodes, struct part *mine)
+/* How many copies of one PG the fullest part has when @copies of them are spread as evenly as there is
+ * room. */
+static uint32_t level_of(const struct part *parts, uint32_t count, uint32_t copies)
 {
-	uint32_t count = 0;
+	for (uint32_t level = 1; level < copies; level++) {
+		uint32_t sum = 0;
 
-	for (uint32_t n = 0; n < places->node_count; n++)
-		nodes[n].is_full = false;
-	for (uint32_t n = 0; n < places->node_count; n++) {
-		mine[n] = (struct part){.cap = 0};
-		if (nodes[n].weight > 0 && nodes[n].inside == zone) {
-			mine[n].weight = nodes[n].weight;
-			count++;
-		}
+		for (uint32_t i = 0; i < count; i++)
+			sum += min_of(parts[i].room, level);
+		if (sum >= copies)
+			return level;
 	}
-	for (uint32_t n = 0; n < places->node_count; n++)
-		mine[n].cap = mine[n].weight > 0 ? (double)pg_count * div_up(per_pg, count) : 0;
+	return copies;
+}
+
+/* Within @level a part takes no more than it has nodes, if the others can then take the rest. */
+static void narrow(struct part *parts, uint32_t count, uint32_t copies, uint32_t level)
+{
+	uint32_t sum = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		sum += min_of(parts[i].nodes, level);
+	for (uint32_t i = 0; i < count && sum >= copies; i++)
+		parts[i].room = parts[i].nodes;
+}
+
+/*
+ * What the rule of distinct zones and nodes leaves each part: @fewest to @most copies of every PG are in
+ * these parts together, as evenly as there is room; what the others cannot have it must.
+ */
+static void bound(struct part *parts, uint32_t count, uint32_t fewest, uint32_t most,
+		  uint32_t pg_count)
+{
+	uint32_t level = level_of(parts, count, most), sum = 0, even;
+
+	narrow(parts, count, most, level);
+	even = fewest ? level_of(parts, count, fewest) - 1 : 0;
+	for (uint32_t i = 0; i < count; i++)
+		sum += min_of(parts[i].room, level);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t high = min_of(parts[i].room, level);
+		uint32_t others = sum - high, low = min_of(parts[i].room, even);
+
+		if (fewest > others)
+			low = max_of(low, min_of(fewest - others, high));
+		parts[i].low = (double)pg_count * low;
+		parts[i].high = (double)pg_count * high;
+	}
+}
+
+/* The nodes of @zone share what it gets. */
+static void share_in_zone(const struct places *places, uint32_t zone, const struct part *whole,
+			  uint32_t pg_count, struct part *nodes, struct part *mine)
+{
+	for (uint32_t n = 0; n < places->node_count; n++) {
+		mine[n] = (struct part){.weight = 0};
+		if (nodes[n].weight > 0 && nodes[n].inside == zone)
+			mine[n] = nodes[n];
+	}
+	bound(mine, places->node_count, (uint32_t)(whole->low / pg_count),
+	      (uint32_t)(whole->high / pg_count), pg_count);
 	hand_out(mine, places->node_count, whole->share);
 	for (uint32_t n = 0; n < places->node_count; n++)
 		if (mine[n].weight > 0)
@@ -178,7 +213,7 @@ static void share_in_nodes(struct places *places, const struct part *nodes, stru
 			bool is_here = place->node == n && place->may_stay;
 
 			mine[i] = (struct part){.weight = is_here ? place->weight : 0,
-						.cap = is_here ? pg_count : 0};
+						.high = is_here ? pg_count : 0};
 		}
 		hand_out(mine, places->count, nodes[n].share);
 		for (uint32_t i = 0; i < places->count; i++)
@@ -187,34 +222,39 @@ static void share_in_nodes(struct places *places, const struct part *nodes, stru
 	}
 }
 
-int places_share(struct places *places, uint32_t copies, uint32_t pg_count)
+static void add_up(const struct places *places, struct part *zones, struct part *nodes)
 {
-	uint32_t most = max_of(places->count, 1u), zone_count;
-	struct part *zones = calloc(most, sizeof(*zones));
-	struct part *nodes = calloc(most, sizeof(*nodes)); /* inside: here its zone */
-	struct part *mine = calloc(most, sizeof(*mine));
-	int rc = zones && nodes && mine ? 0 : -ENOMEM;
-
-	if (rc < 0)
-		goto out;
 	for (uint32_t i = 0; i < places->count; i++) {
 		const struct place *place = &places->list[i];
 
 		nodes[place->node].inside = place->zone;
 		if (!place->may_stay)
 			continue;
+		zones[place->zone].nodes += nodes[place->node].room == 0;
+		nodes[place->node].nodes = 1;
 		nodes[place->node].weight += place->weight;
+		nodes[place->node].room++;
 		zones[place->zone].weight += place->weight;
+		zones[place->zone].room++;
 	}
-	zone_count = max_of(count_weighty(zones, places->zone_count), 1u);
-	for (uint32_t z = 0; z < places->zone_count; z++)
-		zones[z].cap = (double)pg_count * div_up(copies, zone_count);
-	hand_out(zones, places->zone_count, (double)copies * pg_count);
-	for (uint32_t z = 0; z < places->zone_count; z++)
-		share_in_zone(places, z, &zones[z], (uint32_t)div_up(copies, zone_count), pg_count,
-			      nodes, mine);
-	share_in_nodes(places, nodes, mine, pg_count);
-out:
+}
+
+int places_share(struct places *places, uint32_t copies, uint32_t pg_count)
+{
+	uint32_t most = max_of(places->count, 1u);
+	struct part *zones = calloc(most, sizeof(*zones));
+	struct part *nodes = calloc(most, sizeof(*nodes));
+	struct part *mine = calloc(most, sizeof(*mine));
+	int rc = zones && nodes && mine ? 0 : -ENOMEM;
+
+	if (rc == 0) {
+		add_up(places, zones, nodes);
+		bound(zones, places->zone_count, copies, copies, pg_count);
+		hand_out(zones, places->zone_count, (double)copies * pg_count);
+		for (uint32_t z = 0; z < places->zone_count; z++)
+			share_in_zone(places, z, &zones[z], pg_count, nodes, mine);
+		share_in_nodes(places, nodes, mine, pg_count);
+	}
 	free(zones);
 	free(nodes);
 	free(mine);
