@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "lib/base/assert.h"
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 #include "sheep/cluster/cluster_priv.h"
 
@@ -109,7 +110,7 @@ bool pg_can_lose(const struct cluster_map *map, const struct cluster_pg *pg, uin
 	/* Marked, it is of no use to who has holes, and nothing is committed while it could be elected. */
 	if (seat && (seat->flags & CLUSTER_SEAT_MARKED) && cluster_pg_may_commit(map, pg))
 		return true;
-	return left >= pg_policy(map, pg)->min_insync;
+	return !RULE(S1_FLOOR) || left >= pg_policy(map, pg)->min_insync;
 }
 
 bool pg_can_lead(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store)
@@ -215,7 +216,8 @@ static bool can_lead_whole(const struct cluster_map *map, const struct cluster_p
 			   uint32_t store)
 {
 	return pg_can_lead(map, pg, store) &&
-	       !(cluster_pg_seat(pg, store)->flags & CLUSTER_SEAT_HOLES);
+	       (!(cluster_pg_seat(pg, store)->flags & CLUSTER_SEAT_HOLES) ||
+		!RULE(J5_NOT_PROMOTED));
 }
 
 /* The target's order spreads a dead node's primaries over the others. 0: nobody can. */
@@ -277,7 +279,8 @@ static bool join_is_void(const struct cluster_map *map, const struct cluster_pg 
 	const struct cluster_store *store = cluster_store(map, join->store);
 	const struct cluster_seat *seat = cluster_pg_seat(pg, join->store);
 
-	if (!cluster_store_is_up(map, join->store) || store->incarnation != join->incarnation)
+	if (RULE(J1_NEW_INCARNATION) &&
+	    (!cluster_store_is_up(map, join->store) || store->incarnation != join->incarnation))
 		return true;
 	if (seat)
 		return !(seat->flags & CLUSTER_SEAT_MARKED);

@@ -400,8 +400,8 @@ enum proto_status apply_pg_expand(struct cluster_edit *edit, const struct log_bo
 	if (!proposer_leads(edit, &pg))
 		return refuse_not_primary(edit, &pg);
 	join = cluster_pg_join(&pg, store);
-	if (!join || join->index != from_le64(body->join) ||
-	    join->incarnation != from_le64(body->incarnation))
+	if (!join || (RULE(J1_JOIN_INDEX) && (join->index != from_le64(body->join) ||
+					      join->incarnation != from_le64(body->incarnation))))
 		return refuse_no_join(edit, pg.id, store);
 	seat = pg_seat(&pg, store);
 	if (!seat && pg.isr_count == LOG_SEATS_MAX)

@@ -245,6 +245,16 @@ static uint64_t member_has(struct pg_member *member)
 	return max_of(member->has_n, first->entry->append.version.n - 1);
 }
 
+/* Must it have an entry before that is committed? */
+static bool is_counted(const struct pg_member *member)
+{
+	if (member->kind == PG_MEMBER_SEALED)
+		return RULE(W3_SEALED_ACKNOWLEDGE);
+	if (!RULE(S1_SHRINK_FIRST) && member->refused)
+		return false;
+	return RULE(W3_ALL_ACKNOWLEDGE) && member->kind == PG_MEMBER_ISR;
+}
+
 /* W3: up to where our store and everybody who must have it has everything. */
 static uint64_t commit_limit(const struct pg_lead *lead)
 {
@@ -252,7 +262,7 @@ static uint64_t commit_limit(const struct pg_lead *lead)
 
 	for (uint32_t i = 0; i < lead->member_count; i++) {
 		struct pg_member *member = lead->members[i];
-		if (member->kind != PG_MEMBER_ISR && member->kind != PG_MEMBER_SEALED)
+		if (!is_counted(member))
 			continue;
 		uint64_t has = member_has(member);
 		limit = min_of(limit, has);
@@ -272,7 +282,8 @@ bool pg_lead_is_everywhere(const struct pg_lead *lead, uint64_t n)
  */
 static bool is_complete(const struct pg_entry *entry)
 {
-	return !(entry->flags & PEER_ENTRY_SYNC) || (entry->is_stored && entry->unacked == 0);
+	return !RULE(F1_FUA) || !(entry->flags & PEER_ENTRY_SYNC) ||
+	       (entry->is_stored && entry->unacked == 0);
 }
 
 /* From the front each time: whoever is told may begin new entries, behind all others. */
@@ -305,7 +316,7 @@ void pg_lead_commit(struct pg_lead *lead)
 	uint64_t limit;
 
 	/* Below the floor fewer than min_insync copies would be all there is of it (S1). */
-	if (lead->entry_count == 0 || !pg_lead_may_commit(lead))
+	if (lead->entry_count == 0 || (RULE(S1_COMMIT_FLOOR) && !pg_lead_may_commit(lead)))
 		return;
 	/* R4: who is marked and has it not could still be elected, until its join begins. */
 	if (RULE(R4_COMMIT) && cluster_pg_may_elect(&pg->row))

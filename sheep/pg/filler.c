@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/filler_priv.h"
 
 #define HEAL_AGAIN_NS (5 * NS_PER_S) /* look again at a member that still has holes */
@@ -101,10 +102,10 @@ bool pg_filler_wants(const struct pg_filler *filler, const struct object_key *ke
 {
 	if (filler->state < FILL_FILLING)
 		return false;
-	if (!filler->is_end &&
+	if (RULE(J2_COMPARE_ALL) && !filler->is_end &&
 	    (!filler->has_cursor || object_key_compare(key, &filler->cursor) > 0))
 		return false;
-	return !pg_fill_find(filler, key);
+	return !RULE(J2_SKIP_MISSING) || !pg_fill_find(filler, key);
 }
 
 /* ---- the beginning, and beginning again ---- */

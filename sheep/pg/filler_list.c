@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/filler_priv.h"
 
 #define ITEMS_MAX 4096u /* the cursor waits when there are more */
@@ -125,7 +126,9 @@ static bool differs(const struct pg_filler *filler, const struct pair *pair)
 		return false;
 	if (pg_fill_is_heal(filler)) /* it is in sync: only what it lost */
 		return pair->has_theirs && pair->they_miss;
-	return !pair->has_ours || !pair->has_theirs || pair->they_miss || pair->ours.is_missing ||
+	if (!pair->has_ours)
+		return RULE(J5_DELETE_ABSENT);
+	return !pair->has_theirs || pair->they_miss || pair->ours.is_missing ||
 	       version_compare(pair->ours.version, pair->their_version) != 0;
 }
 

@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 void pg_park_future(struct pg_set *set, struct net_request *request)
@@ -74,7 +75,7 @@ static int judge(const struct pg *pg, const struct net_request *request, uint64_
 		return -E_NOT_FOUND;
 	if (pg->state == PG_FAILED)
 		return -E_STORE_FAILED;
-	if (epoch < pg->epoch)
+	if (RULE(W1_OLD_EPOCH) && epoch < pg->epoch)
 		return -E_STALE_EPOCH;
 	if (epoch > pg->epoch) /* our map has that index, and no such epoch */
 		return -E_PROTOCOL;
@@ -94,7 +95,7 @@ struct pg *pg_gate(struct net_request *request, uint64_t epoch, uint32_t id, uin
 		net_reply_status(request, -E_SHUTDOWN);
 		return NULL;
 	}
-	if (max_of(epoch, index) > set->index) {
+	if (RULE(W1_LATER_EPOCH) && max_of(epoch, index) > set->index) {
 		pg_park_future(set, request);
 		return NULL;
 	}

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define HEALS_MAX 3u
@@ -61,7 +62,7 @@ static int judge_session(struct pg_lead *lead, const struct pg_io *io)
 		return 0;
 	HASH_FIND(hh, lead->sessions, &io->session, sizeof(io->session), session);
 	if (!session) {
-		if (!pg_session_is_alive(lead->pg->set, io->session))
+		if (RULE(Q2_OLD_SESSION) && !pg_session_is_alive(lead->pg->set, io->session))
 			return -E_STALE_SESSION;
 		session = calloc(1, sizeof(*session));
 		if (!session)
@@ -69,7 +70,7 @@ static int judge_session(struct pg_lead *lead, const struct pg_io *io)
 		session->id = io->session;
 		HASH_ADD(hh, lead->sessions, id, sizeof(session->id), session);
 	}
-	if (io->number < session->lowest)
+	if (RULE(Q1_LATE) && io->number < session->lowest)
 		return -E_STALE_SESSION; /* late: it was answered long ago */
 	session->lowest = max_of(session->lowest, io->lowest);
 	return 0;
@@ -375,6 +376,12 @@ void pg_work_start(struct pg_work *work)
 	enum pg_lock_mode mode = work->io->kind == PG_IO_READ ? PG_LOCK_SHARED : PG_LOCK_EXCLUSIVE;
 	int rc;
 
+	if (!RULE(W4_READS_WAIT) && mode == PG_LOCK_SHARED) {
+		go(work);
+		return;
+	}
+	if (!RULE(Q1_COMMITTED) && mode == PG_LOCK_EXCLUSIVE && pg_write_end_early(work))
+		return;
 	work->lock.granted = on_granted;
 	rc = pg_lock_take(&work->set->locks, &work->lock, &work->key, mode, work->block,
 			  work->count);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 /* A tick that comes so late means that we did not run: nobody else is to blame for it. */
@@ -27,7 +28,9 @@ struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store)
 
 uint64_t pg_lead_told(const struct pg_lead *lead)
 {
-	return lead->has_settled && lead->settle_left == 0 ? lead->commit_n : 0;
+	bool is_settled = lead->has_settled && lead->settle_left == 0;
+
+	return is_settled || !RULE(T2_COMMIT_POINT) ? lead->commit_n : 0;
 }
 
 bool pg_lead_may_commit(const struct pg_lead *lead)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/entry_codec.h"
 #include "sheep/pg/pg_priv.h"
 
@@ -263,8 +264,10 @@ static int decode(struct apply *apply)
 
 static uint32_t store_flags(const struct pg *pg, uint32_t flags)
 {
+	bool any_previous = (flags & PEER_ENTRY_ANY) || !RULE(W2_PREVIOUS_VERSION);
+
 	return (flags & PEER_ENTRY_DELETE ? STORE_DELETE : 0) |
-	       (flags & PEER_ENTRY_ANY ? STORE_ANY_PREVIOUS : 0) |
+	       (any_previous ? STORE_ANY_PREVIOUS : 0) |
 	       (flags & PEER_ENTRY_REPLACE ? STORE_REPLACE : 0) |
 	       (flags & PEER_ENTRY_SYNC || pg->part.syncs ? STORE_SYNC : 0) | STORE_GRANTED;
 }
@@ -429,7 +432,10 @@ static void judge(struct pg *pg, struct net_request *request)
 			acknowledge_again(pg, request);
 		break;
 	case PG_VERDICT_GAP:
-		park(pg, request, &pg->part.gaps);
+		if (RULE(W1_ORDER))
+			park(pg, request, &pg->part.gaps);
+		else
+			rc = take(pg, request);
 		break;
 	case PG_VERDICT_LYING:
 		rc = -E_PROTOCOL;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lib/base/crc32c.h"
+#include "lib/base/rule.h"
 #include "sheep/pg/entry_codec.h"
 #include "sheep/pg/pg_priv.h"
 
@@ -191,10 +192,13 @@ static int judge_push(const struct pg *pg, const struct peer_push *body)
 				       .index = from_le32(body->index)};
 	struct store_object object;
 
+	/* What an older beginning sent may have been overtaken by writes since. */
+	bool is_this_start = pg->part.start == from_le64(body->start) || !RULE(J6_PUSH_VERSION);
+
 	if (!pg_holds_object(pg->set, pg->id, from_le64(body->family), key.index))
 		return -E_PROTOCOL;
 	if (pg->role == PG_ROLE_JOINING)
-		return pg->part.start != 0 && pg->part.start == from_le64(body->start) &&
+		return pg->part.start != 0 && is_this_start &&
 				       pg->part.join == from_le64(body->join)
 			       ? 0
 			       : -E_STALE;
@@ -236,7 +240,7 @@ static uint32_t push_flags(uint32_t flags)
 		return out | STORE_DELETE;
 	if (flags & PEER_ENTRY_LAST)
 		out |= STORE_CLEAR_MISSING;
-	else if (flags & PEER_ENTRY_FIRST)
+	else if (RULE(J3_MISSING_FIRST) && flags & PEER_ENTRY_FIRST)
 		out |= STORE_SET_MISSING;
 	return out | (flags & PEER_ENTRY_REPLACE ? STORE_REPLACE : 0);
 }
@@ -337,7 +341,8 @@ static int judge_fetch(const struct pg *pg, const struct peer_fetch *body)
 		return -E_PROTOCOL;
 	if (store_object(pg_store_of(pg), pg->id, &key, &object) <= 0 || object.is_missing)
 		return -E_MISSING;
-	return version_compare(object.version, version) == 0 ? 0 : -E_VERSION;
+	return version_compare(object.version, version) == 0 || !RULE(D1_HEAL_VERSION) ? 0
+										       : -E_VERSION;
 }
 
 void pg_on_fetch(struct net_request *request)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define REQUESTS_MAX (1u << 20) /* rows of one table */
@@ -237,7 +238,7 @@ void pg_on_seal(struct net_request *request)
 	pg->part.stream.n = from_le64(body->n);
 	if (cds_list_empty(&pg->part.applies))
 		pg->part.stream.applied_n = pg->part.stream.n;
-	pg->part.syncs = true;
+	pg->part.syncs = RULE(J4_SYNC);
 	pg_digest(pg, &digest, &objects, &missing);
 	seal->pg = pg;
 	seal->request = request;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/entry_codec.h"
 #include "sheep/pg/pg_priv.h"
 
@@ -362,7 +363,8 @@ static void push_go(struct pg_push *push)
 	struct store *store = pg_store_of(push->pg);
 	struct store_object object;
 
-	if (store_object(store, push->pg->id, &push->key, &object) <= 0) {
+	if (store_object(store, push->pg->id, &push->key, &object) <= 0 ||
+	    (object.is_missing && !RULE(J5_MISSING_NOT_ABSENT))) {
 		push->run_count = 0;
 		push->from = OBJECT_BLOCKS;
 		send_batch(push, PEER_ENTRY_FIRST | PEER_ENTRY_LAST | PEER_ENTRY_DELETE);
@@ -418,8 +420,11 @@ struct pg_push *pg_push_new(struct pg_filler *filler, const struct pg_push_targe
 
 void pg_push_start(struct pg_push *push)
 {
-	int rc = pg_lock_take(&push->set->locks, &push->lock, &push->key, PG_LOCK_EXCLUSIVE, 0,
-			      OBJECT_BLOCKS);
+	int rc = 1;
+
+	if (RULE(J2_UNDER_LOCK))
+		rc = pg_lock_take(&push->set->locks, &push->lock, &push->key, PG_LOCK_EXCLUSIVE, 0,
+				  OBJECT_BLOCKS);
 
 	if (rc < 0)
 		push_end(push, rc);

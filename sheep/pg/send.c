@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define RETRY_MIN_NS	(10 * NS_PER_MS)
@@ -265,7 +266,8 @@ void pg_member_resend(struct pg_member *member, uint64_t now)
 	struct pg_call *call, *next;
 
 	pg_set_active(member->lead->pg);
-	if (now < member->retry_ns || (member->refused && member->refused != -ETIMEDOUT))
+	if (!RULE(W1_RESEND) || now < member->retry_ns ||
+	    (member->refused && member->refused != -ETIMEDOUT))
 		return;
 	member->is_broken = false;
 	if (member->owes_requests) {

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define IOS_DEFAULT	1024u
@@ -55,7 +56,8 @@ bool pg_session_is_alive(const struct pg_set *set, uint64_t session)
 
 bool pg_is_garbage(const struct pg_set *set, uint64_t layer)
 {
-	return layer < cluster_next_id(set->map) && !cluster_layer_is_live(set->map, layer);
+	return (layer < cluster_next_id(set->map) || !RULE(M2_NEXT_ID)) &&
+	       !cluster_layer_is_live(set->map, layer);
 }
 
 bool pg_holds_object(const struct pg_set *set, uint32_t pg, uint64_t family, uint32_t index)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define SETTLES_RUNNING 16u /* objects of one PG at a time */
@@ -301,7 +302,7 @@ int pg_settle_start(struct pg_lead *lead)
 	if (rc < 0)
 		return rc;
 	lead->has_own_tail = true;
-	while ((object = pg_plan_take(&lead->plan))) {
+	while (RULE(T2_SETTLE) && (object = pg_plan_take(&lead->plan))) {
 		rc = settle_new(lead, object);
 		if (rc < 0) {
 			free(object); /* its row comes again: the members are asked again */
@@ -312,7 +313,7 @@ int pg_settle_start(struct pg_lead *lead)
 	}
 	for (uint32_t i = 0; i < lead->member_count; i++) {
 		struct pg_member *member = lead->members[i];
-		if (!pg_member_must_answer(member))
+		if (!RULE(Q1_TABLE_REPLACED) || !pg_member_must_answer(member))
 			continue;
 		member->owes_requests = true;
 		member->progress_ns = loop_now(lead->pg->set->loop);

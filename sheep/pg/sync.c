@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 struct shard_sync {
@@ -58,7 +59,7 @@ static int judge_row(struct pg_set *set, const struct pg_sync_row *row)
 		return -E_NOT_FOUND;
 	if (pg->state == PG_FAILED)
 		return -E_STORE_FAILED;
-	if (row->epoch != pg->epoch)
+	if (RULE(F1_SYNC_EPOCH) && row->epoch != pg->epoch)
 		return -E_STALE_EPOCH;
 	return pg->role == PG_ROLE_MEMBER || pg->role == PG_ROLE_PRIMARY ? 0 : -E_NOT_FOUND;
 }

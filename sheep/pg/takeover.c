@@ -5,6 +5,7 @@
  * older one from then on. What the tails name is settled (settle.c). A member that does not answer
  * in time must leave.
  */
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 static int check_rows(const struct pg *pg, const struct peer_tail_row *rows, uint32_t size,
@@ -100,7 +101,8 @@ void pg_collect_tick(struct pg_lead *lead, uint64_t now)
 bool pg_collect_is_done(const struct pg_lead *lead)
 {
 	for (uint32_t i = 0; i < lead->member_count; i++)
-		if (pg_member_must_answer(lead->members[i]) && !lead->members[i]->has_answered)
+		if (RULE(T1_ALL_TAILS) && pg_member_must_answer(lead->members[i]) &&
+		    !lead->members[i]->has_answered)
 			return false;
 	return !lead->needs_members;
 }

@@ -57,6 +57,8 @@ void pg_io_drain(struct pg_set *set); /* from the kick */
 /* ---- write.c ---- */
 
 void pg_write_go(struct pg_work *work);
+/* True: it was executed before, and is answered. Committed, if its blocks are locked (Q1). */
+bool pg_write_end_early(struct pg_work *work);
 /* The primary decides whether there is space, for all members (DESIGN 6, Full). */
 bool pg_lead_has_space(const struct pg_lead *lead, uint64_t bytes);
 

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 /* Below this the members' credits are too old to be believed. */
@@ -276,9 +277,18 @@ static bool is_duplicate(const struct pg_work *work)
 {
 	struct version version;
 
-	return work->io->session &&
+	return RULE(Q1_EXECUTED) && work->io->session &&
 	       store_request_find(pg_store_of(work->lead->pg), work->lead->id, work->io->session,
 				  work->io->number, &version) > 0;
+}
+
+bool pg_write_end_early(struct pg_work *work)
+{
+	if (!is_duplicate(work))
+		return false;
+	work->set->counters.duplicates++;
+	end_unchanged(work);
+	return true;
 }
 
 /* Only volumes of the map get new objects: what comes late for a deleted one would stay. */
@@ -297,11 +307,8 @@ static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 	struct store_object object;
 	bool exists;
 
-	if (is_duplicate(work)) {
-		work->set->counters.duplicates++;
-		end_unchanged(work);
+	if (pg_write_end_early(work))
 		return true;
-	}
 	exists = store_object(pg_store_of(work->lead->pg), work->lead->id, &work->key, &object) > 0;
 	if (exists && object.is_missing) {
 		pg_work_heal(work);
