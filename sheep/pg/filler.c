@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/cover.h"
 #include "lib/base/rule.h"
 #include "sheep/pg/filler_priv.h"
 
@@ -30,14 +31,17 @@ static const uint8_t fill_next[FILL_STATE_COUNT] = {
 	[FILL_EXPANDING] = BIT(FILL_RESTING) | BIT(FILL_FILLING),
 };
 
+static const char *const fill_names[FILL_STATE_COUNT] = {
+	[FILL_RESTING] = "resting", [FILL_STARTING] = "starting",   [FILL_FILLING] = "filling",
+	[FILL_SEALING] = "sealing", [FILL_EXPANDING] = "expanding",
+};
+
 void pg_fill_enter(struct pg_filler *filler, enum fill_state next, const char *why)
 {
-	static const char *const names[FILL_STATE_COUNT] = {"resting", "starting", "filling",
-							    "sealing", "expanding"};
-
 	assert(fill_next[filler->state] & BIT(next));
+	COVER_MOVE("filler", fill_next, fill_names, filler->state, next);
 	log_debug("pg %u store %u: filling: %s -> %s: %s", filler->pg->id, filler->member->store,
-		  names[filler->state], names[next], why);
+		  fill_names[filler->state], fill_names[next], why);
 	filler->state = next;
 	pg_set_active(filler->pg);
 }

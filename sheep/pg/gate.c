@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "lib/base/cover.h"
 #include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
@@ -14,6 +15,7 @@ void pg_park_future(struct pg_set *set, struct net_request *request)
 	struct pg_parked *parked;
 
 	if (set->future_count >= PG_FUTURE_MAX) {
+		COVER("gate: too many wait for the map");
 		net_reply_status(request, -E_FUTURE_EPOCH);
 		return;
 	}
@@ -23,6 +25,7 @@ void pg_park_future(struct pg_set *set, struct net_request *request)
 		return;
 	}
 	parked->request = request;
+	COVER("gate: waits for the map");
 	cds_list_add_tail(&parked->link, &set->future);
 	set->future_count++;
 }
@@ -72,15 +75,15 @@ static bool is_primary(const struct pg *pg, const struct net_request *request)
 static int judge(const struct pg *pg, const struct net_request *request, uint64_t epoch)
 {
 	if (!pg || !pg->store->is_known)
-		return -E_NOT_FOUND;
+		return COVERED("gate: no such seat", -E_NOT_FOUND);
 	if (pg->state == PG_FAILED)
-		return -E_STORE_FAILED;
+		return COVERED("gate: failed store", -E_STORE_FAILED);
 	if (RULE(W1_OLD_EPOCH) && epoch < pg->epoch)
-		return -E_STALE_EPOCH;
+		return COVERED("gate: older epoch", -E_STALE_EPOCH);
 	if (epoch > pg->epoch) /* our map has that index, and no such epoch */
 		return -E_PROTOCOL;
 	if (!is_primary(pg, request) || pg->role == PG_ROLE_PRIMARY)
-		return -E_NOT_PRIMARY;
+		return COVERED("gate: not from the primary", -E_NOT_PRIMARY);
 	return pg->role == PG_ROLE_NONE ? -E_NOT_FOUND : 0;
 }
 
@@ -115,7 +118,7 @@ void pg_on_confirm(struct net_request *request)
 
 	/* An earlier start may be running still: of that we know nothing. */
 	if (from_le64(body->incarnation) != pg_peers_incarnation(set->env.peers))
-		net_reply_status(request, -E_STALE);
+		net_reply_status(request, COVERED("confirm: of an earlier start", -E_STALE));
 	else if (set->is_stopping)
 		net_reply(request, 0, &reply, sizeof(reply), NULL, 0); /* we serve nobody */
 	else if (from_le64(body->epoch) > set->index)

@@ -17,6 +17,7 @@
  */
 #include <string.h>
 
+#include "lib/base/cover.h"
 #include "sheep/pg/pg_priv.h"
 
 #define LEADING \
@@ -37,20 +38,21 @@ static const uint8_t pg_next[PG_STATE_COUNT] = {
 	[PG_FAILED] = BIT(PG_IDLE),
 };
 
+static const char *const pg_names[PG_STATE_COUNT] = {
+	[PG_IDLE] = "idle",	  [PG_MEMBER] = "member",   [PG_COLLECTING] = "collecting",
+	[PG_FENCED] = "fenced",	  [PG_SERVING] = "serving", [PG_WAITING] = "waiting",
+	[PG_LEAVING] = "leaving", [PG_FAILED] = "failed",
+};
+
 const char *pg_state_name(enum pg_state state)
 {
-	static const char *const names[PG_STATE_COUNT] = {
-		[PG_IDLE] = "idle",	  [PG_MEMBER] = "member",   [PG_COLLECTING] = "collecting",
-		[PG_FENCED] = "fenced",	  [PG_SERVING] = "serving", [PG_WAITING] = "waiting",
-		[PG_LEAVING] = "leaving", [PG_FAILED] = "failed",
-	};
-
-	return names[state];
+	return pg_names[state];
 }
 
 void pg_enter(struct pg *pg, enum pg_state next, const char *why)
 {
 	assert(pg_next[pg->state] & BIT(next));
+	COVER_MOVE("pg", pg_next, pg_names, pg->state, next);
 	log_debug("pg %u epoch %llu store %u: %s -> %s: %s", pg->id, (unsigned long long)pg->epoch,
 		  pg->store->id, pg_state_name(pg->state), pg_state_name(next), why);
 	pg->state = next;

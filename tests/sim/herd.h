@@ -185,6 +185,8 @@ int herd_flush(struct herd *herd, unsigned node);
 void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 void herd_load_free(struct herd *herd);
 void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
+/* All members in sync of each PG have the same objects, versions and sums. */
+void herd_compare_copies(struct herd *herd);
 /* Everything through every gateway, and all copies of each PG against each other. */
 void herd_check(struct herd *herd);
 

@@ -23,9 +23,4 @@ void herd_ticked(struct loop_timer *timer);
 void herd_open_volume(struct herd_node *node);
 void herd_add_counters(struct pg_counters *to, const struct pg_counters *from);
 
-/* ---- herd_check.c ---- */
-
-/* All members in sync of each PG have the same objects, versions and sums. */
-void herd_compare_copies(struct herd *herd);
-
 #endif

@@ -39,7 +39,7 @@ struct list {
 struct history {
 	uint32_t sector_count;
 	uint32_t *heads; /* act, by sector */
-	struct list acts, operations, flushes, losses;
+	struct list acts, operations, flushes, failed, losses;
 };
 
 static void *add(struct list *list, size_t size)
@@ -85,6 +85,7 @@ void history_free(struct history *history)
 	free(history->acts.rows);
 	free(history->operations.rows);
 	free(history->flushes.rows);
+	free(history->failed.rows);
 	free(history->losses.rows);
 	free(history);
 }
@@ -137,6 +138,11 @@ void history_note_flush(struct history *history, uint32_t number, uint32_t first
 	struct range *range = add(&history->flushes, sizeof(*range));
 
 	*range = (struct range){.first = first, .count = count, .number = number};
+}
+
+void history_note_flush_failed(struct history *history, uint32_t number)
+{
+	*(uint32_t *)add(&history->failed, sizeof(uint32_t)) = number;
 }
 
 void history_note_loss(struct history *history, uint32_t first, uint32_t count, uint64_t now_ns)
@@ -301,6 +307,36 @@ static void gather_writes(struct judge *judge)
 	}
 }
 
+static bool was_loss_between(const struct judge *judge, uint64_t from_ns, uint64_t to_ns)
+{
+	const struct range *losses = judge->history->losses.rows;
+
+	for (uint32_t i = 0; i < judge->history->losses.count; i++)
+		if (judge->sector - losses[i].first < losses[i].count && losses[i].time > from_ns &&
+		    losses[i].time < to_ns)
+			return true;
+	return false;
+}
+
+/* Does this FLUSH, which began after @write had ended, promise that it is there? */
+static bool speaks_for(const struct judge *judge, const struct operation *flush,
+		       const struct operation *write)
+{
+	const uint32_t *failed = judge->history->failed.rows;
+
+	if (!was_loss_between(judge, write->end, flush->end))
+		return true;
+	if (flush->client != write->client)
+		return false;
+	for (uint32_t i = 0; i < judge->history->failed.count; i++) {
+		const struct operation *other = operation_at(judge->history, failed[i]);
+		if (other->client == flush->client && other->end > write->end &&
+		    other->begin < flush->end)
+			return false;
+	}
+	return true;
+}
+
 /* Was what @act wrote on stable storage before the era began, for all that clients were told? */
 static bool was_flushed(const struct judge *judge, const struct act *act)
 {
@@ -313,11 +349,8 @@ static bool was_flushed(const struct judge *judge, const struct act *act)
 		return true;
 	for (uint32_t i = 0; i < judge->history->flushes.count; i++) {
 		const struct operation *flush = operation_at(judge->history, flushes[i].number);
-		if (judge->sector - flushes[i].first >= flushes[i].count ||
-		    flush->begin < operation->end)
-			continue;
-		/* A later one speaks for the client's own writes only. */
-		if (flush->begin < judge->era_begin || flush->client == operation->client)
+		if (judge->sector - flushes[i].first < flushes[i].count &&
+		    flush->begin >= operation->end && speaks_for(judge, flush, operation))
 			return true;
 	}
 	return false;

@@ -13,7 +13,8 @@
  * it best. That finds less and invents nothing.
  *
  * When acknowledged writes are lost (a loss epoch rose) a new *era* begins. It may show one older
- * value, but none that is older than what had been flushed before.
+ * value, but none that is older than what had been flushed before. A FLUSH after a loss speaks only for
+ * the writes of its own client, until it has failed once.
  *
  * Pure: no simulator in here. Times are of any clock that all clients share.
  */
@@ -45,6 +46,8 @@ void history_note_read(struct history *history, uint32_t number, uint32_t sector
 void history_note_durable(struct history *history, uint32_t number);
 /* @number was a FLUSH of the sectors [@first, @first + @count) and has succeeded. */
 void history_note_flush(struct history *history, uint32_t number, uint32_t first, uint32_t count);
+/* The same, and it failed: its client knows of a loss, and is not told again. */
+void history_note_flush_failed(struct history *history, uint32_t number);
 /* Acknowledged writes of these sectors may have been lost, just now. */
 void history_note_loss(struct history *history, uint32_t first, uint32_t count, uint64_t now_ns);
 

@@ -122,6 +122,7 @@ struct sim_latency {
 	uint64_t sync_min_ns, sync_max_ns;
 };
 void sim_host_set_latency(struct sim_host *host, const struct sim_latency *latency);
+uint64_t sim_host_disk_used(const struct sim_host *host);
 /* Beyond it writes that extend files get -ENOSPC. Default: 1 TiB. */
 void sim_host_set_disk_size(struct sim_host *host, uint64_t size_bytes);
 

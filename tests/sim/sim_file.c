@@ -404,6 +404,11 @@ void sim_host_set_latency(struct sim_host *host, const struct sim_latency *laten
 	host->fs.latency = *latency;
 }
 
+uint64_t sim_host_disk_used(const struct sim_host *host)
+{
+	return host->fs.used_bytes;
+}
+
 void sim_host_set_disk_size(struct sim_host *host, uint64_t size_bytes)
 {
 	host->fs.size_bytes = size_bytes;
