@@ -123,6 +123,90 @@ static void test_a_write_that_waited_for_a_lock_is_no_entry_of_a_reign_that_is_o
 	assert_true(hits > 0);
 }
 
+/* ---- the end of a join ---- */
+
+static bool is_filled(struct herd *herd)
+{
+	return HERD_COUNTER(herd, objects_compared) > 0;
+}
+
+/*
+ * Its pushes hold locks that clients' writes wait for. The join ends: by itself, or because the store
+ * starts again. The writes go on, and must not ask what the store wants.
+ */
+static void test_writes_go_on_when_the_join_ends_that_held_their_locks(void **state)
+{
+	for (unsigned point = 0; point < 12; point++) {
+		struct herd *herd = make(30 + point, 3, 3, 2);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = (p + 1) % 3;
+
+		for (uint64_t at = 0; at < 32 * MIB; at += 128 * KIB)
+			assert_int_equal(herd_write(herd, p, at, 64 * KIB), 0);
+		herd_load_start(herd, 48);
+		herd_run(herd, 200);
+		herd_kill(herd, b, SIM_DEATH_SILENT); /* so that it keeps its seat, marked */
+		herd_run(herd, 100);
+		sim_link_set_delay(herd->nodes[p].host, herd->nodes[b].host, 10 * NS_PER_MS,
+				   12 * NS_PER_MS);
+		herd->nodes[b].says_unclean = true;
+		herd_start(herd, b);
+		herd_until(herd, 20000, is_filled, "compared");
+		herd_run(herd, 1 + 5 * (point / 2));
+		const struct cluster_join *join =
+			cluster_pg_join(row_of(herd), herd->nodes[b].store_id);
+		if (point % 2) {
+			herd_kill(herd, b, SIM_DEATH_SILENT);
+			herd_start(herd, b);
+		} else if (join) {
+			for (unsigned i = 0; i < 5; i++) /* some are lost */
+				herd_propose_by(&herd->nodes[b],
+						cluster_command_pg_leave_join(
+							0, herd->nodes[b].store_id, join->index));
+		}
+		herd_run(herd, 500);
+		heal_and_check(herd);
+	}
+}
+
+/* ---- between the tail and the requests ---- */
+
+/*
+ * It has told its tail, is started again, and gets the table of requests first: no entry comes before
+ * that, and nobody asks for its tail again. It must find its place then (W1).
+ */
+static void test_a_member_that_restarts_between_its_tail_and_the_requests_goes_on(void **state)
+{
+	unsigned hits = 0;
+
+	for (unsigned seed = 60; seed < 66; seed++) {
+		struct herd *herd = make(seed, 3, 3, 2);
+		unsigned x = (unsigned)herd_primary(herd, 0);
+		unsigned p = node_of(herd, row_of(herd)->target[1]);
+		unsigned b = node_of(herd, row_of(herd)->target[2]);
+
+		assert_int_equal(herd_write(herd, p, 0, 64 * KIB), 0);
+		sim_link_set_delay(herd->nodes[p].host, herd->nodes[b].host, 20 * NS_PER_MS,
+				   20 * NS_PER_MS);
+		herd_kill(herd, x,
+			  SIM_DEATH_CERTAIN); /* at the floor: the other one stays listed */
+		for (unsigned i = 0; i < 20000 && !has_state(herd, p, "serving"); i++)
+			run_us(herd, 100);
+		if (!has_state(herd, p, "serving")) { /* the other one leads */
+			heal_and_check(herd);
+			continue;
+		}
+		hits++;
+		herd_kill(herd, b, SIM_DEATH_CERTAIN);
+		herd_run(herd, 100);
+		sim_link_set_delay(herd->nodes[p].host, herd->nodes[b].host, 50 * NS_PER_US,
+				   NS_PER_MS);
+		herd_start(herd, b);
+		assert_int_equal(herd_write(herd, p, 8 * MIB, 4096), 0);
+		heal_and_check(herd);
+	}
+	assert_true(hits > 0);
+}
+
 /* ---- holes ---- */
 
 struct hole {
@@ -203,6 +287,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			test_a_write_that_waited_for_a_lock_is_no_entry_of_a_reign_that_is_over),
+		cmocka_unit_test(test_writes_go_on_when_the_join_ends_that_held_their_locks),
+		cmocka_unit_test(
+			test_a_member_that_restarts_between_its_tail_and_the_requests_goes_on),
 		cmocka_unit_test(test_a_member_that_was_healed_is_not_compared_for_ever),
 	};
 

@@ -1,4 +1,7 @@
-/* No memory at the wrong moment: calls of a store that fail once in a while (the linker wraps them). */
+/*
+ * No memory, or no space, at the wrong moment: calls of a store that fail once in a while, proposals
+ * that are never made. The linker wraps them.
+ */
 #include "tests/sim/herd.h"
 
 #include <setjmp.h>
@@ -8,6 +11,7 @@
 #include <cmocka.h>
 
 #include "lib/base/size.h"
+#include "sheep/cluster/command.h"
 
 static unsigned failures_left, failures;
 
@@ -25,6 +29,36 @@ int __wrap_store_set_requests(struct store *store, uint32_t pg,
 		return -ENOMEM;
 	}
 	return __real_store_set_requests(store, pg, requests, count);
+}
+
+static unsigned full_left;
+static struct store *full_store;
+
+int __real_store_append(struct store *store, struct store_append *append);
+int __wrap_store_append(struct store *store, struct store_append *append);
+
+int __wrap_store_append(struct store *store, struct store_append *append)
+{
+	if (store == full_store && full_left > 0) {
+		full_left--;
+		return -ENOSPC;
+	}
+	return __real_store_append(store, append);
+}
+
+static bool loses_hand_overs;
+static unsigned hand_overs_lost;
+
+struct cluster_command *__real_cluster_command_pg_primary(uint32_t pg, uint64_t epoch,
+							  uint32_t store);
+struct cluster_command *__wrap_cluster_command_pg_primary(uint32_t pg, uint64_t epoch,
+							  uint32_t store);
+
+struct cluster_command *__wrap_cluster_command_pg_primary(uint32_t pg, uint64_t epoch,
+							  uint32_t store)
+{
+	hand_overs_lost += loses_hand_overs;
+	return loses_hand_overs ? NULL : __real_cluster_command_pg_primary(pg, epoch, store);
 }
 
 static bool two_serve(struct herd *herd)
@@ -63,10 +97,81 @@ static void test_a_store_that_did_not_take_the_requests_is_not_in_sync(void **st
 	herd_free(herd);
 }
 
+/* A member has less space than it said, for a moment. Nobody can spare it: the entry goes again. */
+static void test_an_entry_that_a_member_had_no_space_for_goes_again(void **state)
+{
+	const struct herd_options options = {.seed = 2,
+					     .nodes = 2,
+					     .copies = 2,
+					     .min_insync = 2,
+					     .pg_count = 1,
+					     .volume_bytes = 8 * MIB};
+	struct herd *herd = herd_new(&options);
+	unsigned primary = (unsigned)herd_primary(herd, 0);
+
+	assert_int_equal(herd_write(herd, primary, 0, 8192), 0);
+	full_store = herd->nodes[!primary].store;
+	full_left = 3;
+	for (uint64_t at = 0; at < 8 * MIB; at += MIB)
+		assert_int_equal(herd_write(herd, primary, at, 8192), 0);
+	assert_int_equal(full_left, 0);
+	full_store = NULL;
+	assert_int_equal(cluster_pg_in_sync(cluster_pg(herd_map(herd), 0)), 2);
+	assert_int_equal(HERD_COUNTER(herd, shrinks), 0);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+static void retarget(struct herd *herd, uint32_t a, uint32_t b, uint32_t c)
+{
+	const struct log_retarget_row row = {
+		.pg = to_le32(0),
+		.count = to_le32(3),
+		.target_index = to_le64(cluster_pg(herd_map(herd), 0)->target_index),
+		.stores = {to_le32(a), to_le32(b), to_le32(c)},
+	};
+
+	for (unsigned i = 0; i < 5; i++) { /* some are lost */
+		herd_propose(herd, cluster_command_retarget(&row, 1));
+		herd_run(herd, 10);
+	}
+}
+
+/* Another store is to lead; that is proposed in vain, and then it is not to lead any more. */
+static void test_a_hand_over_that_was_lost_and_is_not_wanted_any_more_ends(void **state)
+{
+	const struct herd_options options = {
+		.seed = 3, .nodes = 3, .copies = 3, .pg_count = 1, .volume_bytes = 8 * MIB};
+	struct herd *herd = herd_new(&options);
+	struct cluster_pg row = *cluster_pg(herd_map(herd), 0);
+
+	assert_int_equal(herd_write(herd, 0, 0, 8192), 0);
+	loses_hand_overs = true;
+	hand_overs_lost = 0;
+	retarget(herd, row.target[1], row.target[0], row.target[2]);
+	herd_run(herd, 300);
+	assert_true(hand_overs_lost > 0);
+	retarget(herd, row.target[0], row.target[1], row.target[2]);
+	uint64_t began = sim_now(herd->world);
+	assert_int_equal(herd_write(herd, 0, 4096, 8192), 0);
+	assert_true(sim_now(herd->world) - began < 5 * NS_PER_S);
+	/* And once more: a hand-over of before must not be taken for one of now. */
+	retarget(herd, row.target[1], row.target[0], row.target[2]);
+	herd_run(herd, 300);
+	retarget(herd, row.target[0], row.target[1], row.target[2]);
+	assert_int_equal(herd_write(herd, 0, 4096, 8192), 0);
+	assert_int_equal(cluster_pg(herd_map(herd), 0)->primary, row.primary);
+	loses_hand_overs = false;
+	herd_check(herd);
+	herd_free(herd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_store_that_did_not_take_the_requests_is_not_in_sync),
+		cmocka_unit_test(test_an_entry_that_a_member_had_no_space_for_goes_again),
+		cmocka_unit_test(test_a_hand_over_that_was_lost_and_is_not_wanted_any_more_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
