@@ -106,7 +106,7 @@ static const struct command_row command_rows[LOG_TYPE_END] = {
 	    "the session does not have it open", RESERVED(log_volume_open),
 	    FLAGS(log_volume_open, LOG_OPEN_READ_ONLY)),
 	ROW(VOLUME_OWN, log_volume_own, 0, 0, BOTH, apply_volume_own,
-	    "the generation is another one, or the session has ended (O1)"),
+	    "the generation is another one, the session has ended, or the volume is shared (O1)"),
 };
 
 const struct command_row *command_row(uint32_t type)

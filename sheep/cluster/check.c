@@ -287,6 +287,8 @@ static const char *wrong_volume(const struct cluster_map *map, const struct clus
 	if (volume->access > CLUSTER_ACCESS_SHARED ||
 	    volume->durability > CLUSTER_DURABILITY_ALWAYS)
 		return "has a bad access or durability";
+	if (volume->access == CLUSTER_ACCESS_SHARED && volume->owner)
+		return "is shared and has an owner";
 	if (!volume->layer_count || volume->layer_count > LOG_LAYERS_MAX)
 		return "has no layers, or too many";
 	for (uint32_t i = 0; i < volume->layer_count; i++)

@@ -161,11 +161,12 @@ struct cluster_volume {
 	uint64_t id;	 /* from 1, never reused; layers come from the same numbers */
 	uint64_t family; /* decides its objects' PGs and seeds their checksums */
 	uint64_t size_bytes;
-	uint64_t
-		generation; /* log index of the last change of its owner, at first of its creation */
-	uint64_t owner;	    /* session that may write while access is single; 0: none yet */
-	uint64_t created;   /* log index */
-	uint64_t changed;   /* log index of the last change of anything here */
+	/* Log index of the last change of its owner, or from shared to single; at first of its
+	 * creation. Connections that were opened under an older one never write again. */
+	uint64_t generation;
+	uint64_t owner;	  /* session that may write while access is single; 0: none yet */
+	uint64_t created; /* log index */
+	uint64_t changed; /* log index of the last change of anything here */
 	uint32_t policy;
 	enum cluster_access access;
 	enum cluster_durability durability;

@@ -363,6 +363,18 @@ enum proto_status apply_volume_resize(struct cluster_edit *edit, const struct lo
 	return PROTO_STATUS_OK;
 }
 
+/*
+ * Nobody owns it, at first. From shared to single all connections that are there now end: whoever writes
+ * under the old generation might be one of many. From single to shared the owner's go on: they may do
+ * what they may; those that lost it before stay behind its generation.
+ */
+static void access_changed(struct cluster_edit *edit, struct cluster_volume *volume)
+{
+	volume->owner = 0;
+	if (volume->access == CLUSTER_ACCESS_SINGLE)
+		volume->generation = edit->index;
+}
+
 enum proto_status apply_volume_set(struct cluster_edit *edit, const struct log_body *log)
 {
 	const struct log_volume_set *body = log->body;
@@ -372,10 +384,14 @@ enum proto_status apply_volume_set(struct cluster_edit *edit, const struct log_b
 
 	if (status != PROTO_STATUS_OK)
 		return status;
+	enum cluster_access before = known->access;
 	volume = edit_volume(edit, known->id);
 	if (!volume)
 		return PROTO_STATUS_NO_MEMORY;
-	return set_property(edit, volume, &body->property);
+	status = set_property(edit, volume, &body->property);
+	if (status == PROTO_STATUS_OK && volume->access != before)
+		access_changed(edit, volume);
+	return status;
 }
 
 /* ---- who has it open ---- */
@@ -479,6 +495,9 @@ enum proto_status apply_volume_own(struct cluster_edit *edit, const struct log_b
 		return refuse(edit, PROTO_STATUS_STALE_GENERATION,
 			      "volume '%.100s' is in generation %llu by now", known->name,
 			      (unsigned long long)known->generation);
+	if (known->access == CLUSTER_ACCESS_SHARED)
+		return refuse(edit, PROTO_STATUS_INVALID,
+			      "volume '%.100s' is shared: nobody owns it", known->name);
 	opener = find_opener(known, from_le64(body->session));
 	if (!opener || (opener->flags & LOG_OPEN_READ_ONLY))
 		return refuse(edit, PROTO_STATUS_READ_ONLY,

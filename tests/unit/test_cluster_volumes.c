@@ -412,6 +412,46 @@ static void test_o1_ownership_moves_only_at_its_generation(void **state)
 	script_stop(&script);
 }
 
+static void test_o1_a_change_of_access_leaves_no_old_mode_writer(void **state)
+{
+	struct script script;
+	uint64_t id, one, two, owned;
+
+	(void)state;
+	start(&script);
+	assert_int_equal(create(&script, "a", 512), OK);
+	id = volume_named(&script, "a")->id;
+	one = session_of(&script, 1);
+	two = session_of(&script, 2);
+	assert_int_equal(script_run(&script, 1, cluster_command_volume_open(id, one, 0)), OK);
+	assert_int_equal(script_run(&script, 2, cluster_command_volume_open(id, two, 0)), OK);
+	assert_int_equal(script_run(&script, 1,
+				    cluster_command_volume_own(
+					    id, one, volume_named(&script, "a")->generation)),
+			 OK);
+	owned = volume_named(&script, "a")->generation;
+	/* The owner may go on; nobody owns it, and nobody can. */
+	assert_int_equal(
+		script_run_twice(&script, 3, cluster_command_volume_set(id, "access", "shared")),
+		OK);
+	assert_int_equal(volume_named(&script, "a")->generation, owned);
+	assert_int_equal(volume_named(&script, "a")->owner, 0);
+	assert_int_equal(script_run(&script, 2, cluster_command_volume_own(id, two, owned)),
+			 PROTO_STATUS_INVALID);
+	/* The same again changes nothing; the other way ends all that there is. */
+	assert_int_equal(script_run(&script, 3, cluster_command_volume_set(id, "access", "shared")),
+			 OK);
+	assert_int_equal(volume_named(&script, "a")->generation, owned);
+	assert_int_equal(
+		script_run_twice(&script, 3, cluster_command_volume_set(id, "access", "single")),
+		OK);
+	assert_int_equal(volume_named(&script, "a")->generation, cluster_index(script.map) - 1);
+	assert_int_equal(volume_named(&script, "a")->owner, 0);
+	assert_int_equal(script_run(&script, 1, cluster_command_volume_own(id, one, owned)),
+			 PROTO_STATUS_STALE_GENERATION);
+	script_stop(&script);
+}
+
 /* ---- lookup ---- */
 
 static void test_objects_spread_over_the_pgs_of_their_policy(void **state)
@@ -454,6 +494,7 @@ int main(void)
 		cmocka_unit_test(test_late_open_is_void_when_its_session_has_ended),
 		cmocka_unit_test(test_a_dead_gateway_closes_what_it_had_open),
 		cmocka_unit_test(test_o1_ownership_moves_only_at_its_generation),
+		cmocka_unit_test(test_o1_a_change_of_access_leaves_no_old_mode_writer),
 		cmocka_unit_test(test_objects_spread_over_the_pgs_of_their_policy),
 	};
 
