@@ -41,6 +41,7 @@ enum peer_op {
 	PEER_OP_READ = 1,
 	PEER_OP_WRITE = 2, /* data, zero or trim: see kind */
 	PEER_OP_SYNC = 3,  /* gateway to every member's node: FLUSH */
+	PEER_OP_DRAIN = 4, /* new owner to every primary's loop: are older writes over? */
 	/* primary to member, class PEER */
 	PEER_OP_APPEND = 16,	/* an entry */
 	PEER_OP_COMMIT = 17,	/* commit points, when no entry carries them; one-way */
@@ -172,6 +173,18 @@ struct peer_sync_row {
 	le32 store; /* id of the member, from the map */
 };
 WIRE_SIZE(struct peer_sync_row, 16);
+
+/*
+ * PEER_OP_DRAIN, from a gateway that has become owner of a volume, to every loop that leads PGs of its
+ * policy. Answered when the receiver's map has reached `map_index` and `generation`, and no write of
+ * the volume of an older generation is in flight in a PG that it leads and serves.
+ */
+struct peer_drain {
+	le64 volume;
+	le64 generation;
+	le64 map_index; /* of the gateway's map: by it the receiver leads PGs */
+};
+WIRE_SIZE(struct peer_drain, 24);
 
 /* ---- primary to member ----
  *

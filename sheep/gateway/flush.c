@@ -32,10 +32,12 @@ struct target {
 };
 
 struct flush {
-	struct gateway_volume *volume;
+	struct volume *volume;
 	struct cds_list_head waiters; /* gateway_io */
 	struct cds_list_head link;    /* gateway.flushes, while it waits for a map or a pause */
 	bool is_waiting;
+	uint64_t retry_ns; /* when it goes on without a reason, while it waits */
+	uint32_t tries;
 	bool covers_all;
 	uint32_t asked; /* targets that have not answered */
 	int result;	/* of this round: 0, or why it must be repeated */
@@ -71,7 +73,7 @@ static void flush_free(struct flush *flush)
 	free(flush);
 }
 
-static struct flush *flush_new(struct gateway_volume *volume)
+static struct flush *flush_new(struct volume *volume)
 {
 	struct flush *flush = calloc(1, sizeof(*flush));
 
@@ -91,34 +93,64 @@ static struct flush *flush_new(struct gateway_volume *volume)
 
 /* ---- the end ---- */
 
+/*
+ * Acknowledged writes are lost: each connection that was there is told once, as fsync tells each
+ * descriptor, by all of its FLUSHes that are answered now.
+ */
+static void judge_losses(struct cds_list_head *waiters)
+{
+	struct gateway_io *io;
+
+	cds_list_for_each_entry(io, waiters, link)
+		if (io->volume->losses_told != io->volume->shared->losses)
+			io->result = -E_LOST_WRITES;
+	cds_list_for_each_entry(io, waiters, link)
+		io->volume->losses_told = io->volume->shared->losses;
+}
+
 static void answer(struct cds_list_head *waiters, int result)
 {
-	struct gateway_io *io, *next;
+	struct gateway_io *io;
 
-	cds_list_for_each_entry_safe(io, next, waiters, link) {
+	if (result == 0)
+		judge_losses(waiters);
+	/* The end of one may end others that wait here. */
+	while (!cds_list_empty(waiters)) {
+		io = cds_list_first_entry(waiters, struct gateway_io, link);
 		cds_list_del(&io->link);
-		io_done(io, result);
+		io_done(io, result < 0 ? result : io->result);
 	}
 }
 
-static void start_next(struct gateway_volume *volume);
+static void start_next(struct volume *volume);
 
 static void flush_end(struct flush *flush, int result)
 {
-	struct gateway_volume *volume = flush->volume;
+	struct volume *volume = flush->volume;
 	CDS_LIST_HEAD(waiters);
 
 	if (flush->is_waiting)
 		cds_list_del(&flush->link);
 	cds_list_splice(&flush->waiters, &waiters);
 	volume->flush = NULL;
+	if (result < 0 && flush->covers_all)
+		volume->has_strangers = true;
 	flush_free(flush);
 	/* Before the answers: their owners may give the volume back. */
 	start_next(volume);
 	answer(&waiters, result);
 }
 
-static const struct cluster_pg *pg_at(const struct gateway_volume *volume, uint32_t number)
+/* Without anybody to be told. */
+static void flush_over(struct flush *flush)
+{
+	struct volume *volume = flush->volume;
+
+	flush_end(flush, -E_SHUTDOWN);
+	volume_release(volume);
+}
+
+static const struct cluster_pg *pg_at(const struct volume *volume, uint32_t number)
 {
 	return cluster_pg(volume->gateway->map, volume->policy << CLUSTER_PG_POLICY_SHIFT | number);
 }
@@ -129,7 +161,7 @@ static const struct cluster_pg *pg_at(const struct gateway_volume *volume, uint3
  */
 static uint32_t settle_round(struct flush *flush)
 {
-	struct gateway_volume *volume = flush->volume;
+	struct volume *volume = flush->volume;
 	uint32_t left = 0;
 
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
@@ -151,7 +183,7 @@ static uint32_t settle_round(struct flush *flush)
  */
 static bool has_lost_writes(struct flush *flush)
 {
-	struct gateway_volume *volume = flush->volume;
+	struct volume *volume = flush->volume;
 	bool is_lost = false;
 
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
@@ -167,15 +199,17 @@ static bool has_lost_writes(struct flush *flush)
 	return is_lost;
 }
 
+/* Until the map says something new of a PG that is left, or for a pause that doubles. */
 static void wait_for_map(struct flush *flush)
 {
 	struct gateway *gateway = flush->volume->gateway;
+	uint64_t pause = GATEWAY_RETRY_MIN_NS << min_of(flush->tries, 10u);
 
+	flush->tries++;
 	flush->is_waiting = true;
+	flush->retry_ns = loop_now(gateway->loop) + min_of(pause, GATEWAY_PATIENCE_NS);
 	cds_list_add_tail(&flush->link, &gateway->flushes);
-	if (!loop_timer_is_armed(&gateway->retry_timer))
-		loop_timer_start(gateway->loop, &gateway->retry_timer,
-				 loop_now(gateway->loop) + GATEWAY_RETRY_MIN_NS);
+	gateway_wake_at(gateway, flush->retry_ns);
 }
 
 static void target_done(struct target *target, int result)
@@ -186,24 +220,22 @@ static void target_done(struct target *target, int result)
 		flush->result = result;
 	if (--flush->asked > 0)
 		return;
-	struct gateway_volume *volume = flush->volume;
-	if (volume->is_gone || (flush->result < 0 && volume->gateway->is_stopping)) {
-		flush_end(flush, -E_SHUTDOWN);
+	struct volume *volume = flush->volume;
+	if (cds_list_empty(&flush->waiters)) { /* all were given up; so it is, in any case */
+		flush_over(flush);
 	} else if (flush->result < 0) {
 		log_debug("gateway: flush of '%s' is repeated: %s", volume->name,
 			  err_text(flush->result));
 		wait_for_map(flush);
 	} else if (settle_round(flush) > 0) {
 		round_start(flush);
-	} else if (has_lost_writes(flush)) {
-		log_error(
-			"gateway: volume '%s': acknowledged writes that were not flushed are lost",
-			volume->name);
-		flush_end(flush, -E_LOST_WRITES);
 	} else {
-		/* Nobody else's writes can be unflushed now, if nobody else can write. */
-		if (flush->covers_all && volume->gateway->options.loop_count == 1)
-			volume->has_strangers = false;
+		if (has_lost_writes(flush)) {
+			volume->losses++;
+			log_error("gateway: volume '%s': acknowledged writes that were not flushed "
+				  "are lost",
+				  volume->name);
+		}
 		flush_end(flush, 0);
 	}
 }
@@ -352,7 +384,7 @@ static int add_row(struct flush *flush, const struct cluster_pg *pg, uint32_t st
  */
 static int make_targets(struct flush *flush)
 {
-	struct gateway_volume *volume = flush->volume;
+	struct volume *volume = flush->volume;
 
 	targets_free(flush);
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
@@ -402,10 +434,12 @@ static void round_start(struct flush *flush)
 	flush_end(flush, 0); /* no PG is concerned */
 }
 
-static void flush_start(struct gateway_volume *volume, struct flush *flush)
+static void flush_start(struct volume *volume, struct flush *flush)
 {
 	volume->flush = flush;
+	/* Strangers' writes from now on are for the next one. */
 	flush->covers_all = volume->has_strangers;
+	volume->has_strangers = volume->has_others;
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
 		flush->written[i] = volume->dirt[i].written;
 		flush->flushed[i] = volume->dirt[i].flushed;
@@ -415,7 +449,7 @@ static void flush_start(struct gateway_volume *volume, struct flush *flush)
 	round_start(flush);
 }
 
-static void start_next(struct gateway_volume *volume)
+static void start_next(struct volume *volume)
 {
 	if (cds_list_empty(&volume->flush_waiters))
 		return;
@@ -434,58 +468,87 @@ static void start_next(struct gateway_volume *volume)
 
 /* ---- outside ---- */
 
-static void on_start_op(struct loop_op *op, int result)
+void flush_start_one(struct gateway_io *io)
 {
-	struct gateway_io *io = container_of_type(op, struct gateway_io, done_op);
-	struct gateway_volume *volume = io->volume;
+	struct volume *volume = io->volume->shared;
 
+	io->stage = IO_WAITING;
 	cds_list_add_tail(&io->link, &volume->flush_waiters);
 	if (!volume->flush)
 		start_next(volume);
 }
 
-void flush_submit(struct gateway_io *io)
-{
-	/* By way of the loop: it may end at once, and all of this turn share one. */
-	io->done_op = (struct loop_op){.done = on_start_op};
-	loop_complete(io->volume->gateway->loop, &io->done_op, 0);
-}
-
-void flush_note_write(struct gateway_volume *volume, uint32_t pg, uint64_t loss_epoch)
+void flush_note_write(struct volume *volume, uint32_t pg, uint64_t loss_epoch)
 {
 	struct dirt *dirt = &volume->dirt[pg_number(pg)];
 
 	/* While others' writes may be unflushed there, ours do not make what they lost forgotten. */
-	if (dirt->written == dirt->flushed && !volume->has_strangers &&
-	    loss_epoch > dirt->loss_epoch)
+	bool has_strangers = volume->has_strangers || (volume->flush && volume->flush->covers_all);
+
+	if (dirt->written == dirt->flushed && !has_strangers && loss_epoch > dirt->loss_epoch)
 		dirt->loss_epoch = loss_epoch;
 	dirt->written++;
 }
 
-void flush_map_changed(struct gateway *gateway)
+static void go_on(struct flush *flush)
 {
-	flush_retry(gateway);
+	cds_list_del(&flush->link);
+	flush->is_waiting = false;
+	if (cds_list_empty(&flush->waiters))
+		flush_over(flush);
+	else
+		round_start(flush);
 }
 
-void flush_retry(struct gateway *gateway)
+static bool has_news(const struct flush *flush)
 {
-	CDS_LIST_HEAD(due);
+	const struct volume *volume = flush->volume;
+
+	for (uint32_t i = 0; i < volume->dirt_count; i++)
+		if (flush->epochs[i] && pg_at(volume, i)->epoch != flush->epochs[i])
+			return true;
+	return false;
+}
+
+/* Those that wait and are due, or by the map of now may go on. */
+static void look(struct gateway *gateway, uint64_t now)
+{
+	CDS_LIST_HEAD(flushes);
 	struct flush *flush, *next;
 
-	cds_list_splice(&gateway->flushes, &due);
+	cds_list_splice(&gateway->flushes, &flushes);
 	CDS_INIT_LIST_HEAD(&gateway->flushes);
-	cds_list_for_each_entry_safe(flush, next, &due, link) {
+	cds_list_for_each_entry_safe(flush, next, &flushes, link) {
+		if (flush->retry_ns <= now || has_news(flush) || cds_list_empty(&flush->waiters)) {
+			go_on(flush);
+			continue;
+		}
 		cds_list_del(&flush->link);
-		flush->is_waiting = false;
-		if (flush->volume->is_gone || gateway->is_stopping)
-			flush_end(flush, -E_SHUTDOWN);
-		else
-			round_start(flush);
+		cds_list_add_tail(&flush->link, &gateway->flushes);
+		gateway_wake_at(gateway, flush->retry_ns);
 	}
 }
 
-void flush_cancel(struct gateway_volume *volume)
+void flush_map_changed(struct gateway *gateway)
 {
-	/* No I/O of a user is in flight, a FLUSH included: there is nothing to cancel. */
-	assert(!volume->flush && cds_list_empty(&volume->flush_waiters));
+	look(gateway, loop_now(gateway->loop));
+}
+
+void flush_retry(struct gateway *gateway, uint64_t now)
+{
+	look(gateway, now);
+}
+
+void flush_cancel(struct volume *volume)
+{
+	struct flush *flush = volume->flush;
+
+	assert(cds_list_empty(&volume->flush_waiters));
+	if (!flush)
+		return;
+	assert(flush->asked == 0 && cds_list_empty(&flush->waiters));
+	if (flush->is_waiting)
+		cds_list_del(&flush->link);
+	volume->flush = NULL;
+	flush_free(flush);
 }

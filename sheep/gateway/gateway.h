@@ -5,8 +5,12 @@
  *   gateway_hub     one per node, on the engine's loop: which volumes this node has open, as
  *                   the cluster knows it (committed opens and closes)
  *   gateway         one per loop: the map, routes to the PGs, pools
- *   gateway_volume  an open volume on one loop, shared by its connections there
+ *   gateway_volume  a volume as one connection has it open
  *   gateway_io      one request of a client
+ *
+ * A volume with access=single is written by one gateway at a time. The first write through another one
+ * takes it over; connections that were opened before their gateway lost it never write again: what
+ * they have in flight fails with -E_STALE_GENERATION, and their owner is told to close them.
  *
  * A request that a primary did not execute as far as anybody knows is sent again, with the same
  * number, when the map has changed or after a short pause; that is the one retry in the
@@ -104,7 +108,7 @@ struct gateway_open {
 	 * -E_NOT_FORMATTED, -E_SHUTDOWN, -ENOMEM. Never inside gateway_open().
 	 */
 	void (*done)(struct gateway_open *open, int result);
-	struct gateway_volume *volume; /* one use of it: gateway_close() gives it back */
+	struct gateway_volume *volume; /* the connection's: gateway_close() gives it back */
 	/* private */
 	struct gateway *gateway;
 	struct loop_mail mail;
@@ -120,10 +124,14 @@ struct gateway_open {
 void gateway_open(struct gateway *gateway, struct gateway_open *open, const char *name,
 		  unsigned flags);
 /*
- * Give back one use, with the flags of its open; no I/O of the user may be in flight. The cluster
- * hears of the last one `close_delay` later.
+ * Give it back; no I/O of it may be in flight. The cluster hears of the last one `close_delay` later.
  */
-void gateway_close(struct gateway_volume *volume, unsigned flags);
+void gateway_close(struct gateway_volume *volume);
+/*
+ * @lost runs once, never inside a call, when this connection has written and never may again: close it
+ * soon. Until then its reads go on, and its writes fail.
+ */
+void gateway_watch(struct gateway_volume *volume, void (*lost)(void *context), void *context);
 
 uint64_t gateway_volume_size(const struct gateway_volume *volume);
 const char *gateway_volume_name(const struct gateway_volume *volume);
@@ -142,8 +150,9 @@ enum gateway_io_flags {
 /* One request, embedded in its owner. */
 struct gateway_io {
 	/*
-	 * 0, -ENOSPC, -EIO, -E_LOST_WRITES (of a FLUSH), -E_SHUTDOWN (the volume is gone), -ENOMEM.
-	 * Never inside gateway_submit().
+	 * 0, -ENOSPC, -EIO, -ETIMEDOUT (`request_timeout`; a write may still be executed), -ENOMEM,
+	 * -E_LOST_WRITES (of a FLUSH), -E_STALE_GENERATION (of a write: see above), -E_SHUTDOWN (the
+	 * volume is gone, or we stop). Never inside gateway_submit().
 	 */
 	void (*done)(struct gateway_io *io, int result);
 	struct gateway_volume *volume;
@@ -160,10 +169,14 @@ struct gateway_io {
 	uint64_t next;	 /* offset of the first part that is not sent */
 	uint32_t flying; /* parts sent and not done */
 	uint32_t parts;	 /* sent so far */
-	bool is_starved; /* waits for memory for its next part */
+	uint8_t stage;	 /* enum io_stage */
 	int result;
+	int ending;	      /* the error that it ends with if it cannot go on; 0: it goes on */
+	uint64_t deadline_ns; /* 0: none */
 	struct loop_op done_op;
-	struct cds_list_head link;
+	struct cds_list_head link; /* in what it waits for */
+	struct cds_list_head pieces;
+	struct cds_list_head in_gateway;
 };
 
 void gateway_submit(struct gateway_io *io);
@@ -171,9 +184,12 @@ void gateway_submit(struct gateway_io *io);
 struct gateway_counters {
 	uint64_t reads, writes, zeroes, trims, flushes;
 	uint64_t bytes_read, bytes_written;
-	uint64_t retries; /* parts sent again */
-	uint64_t parked;  /* parts that wait now */
-	uint64_t errors;  /* requests that failed */
+	uint64_t retries;  /* parts sent again */
+	uint64_t parked;   /* parts that wait now */
+	uint64_t errors;   /* requests that failed */
+	uint64_t timeouts; /* of them, those that took longer than request_timeout */
+	uint64_t moves;	   /* times that volumes became ours to write here */
+	uint64_t losses;   /* connections that lost the right to write */
 };
 const struct gateway_counters *gateway_counters(const struct gateway *gateway);
 

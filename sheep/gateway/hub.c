@@ -7,6 +7,10 @@
  * timer; the difference is proposed. So a new session or a volume that goes meanwhile need no cases
  * of their own.
  *
+ * VOLUME_OWN is proposed when a loop's gateway wants to write, and the volume still has the generation
+ * at which it wanted that. A fresh owner is left alone for OWNER_REST_NS: else two gateways
+ * could take a volume from each other for ever without a single write.
+ *
  * Always true: at most one command of a volume is undecided. A close that is under way may be
  * committed at any later time, and would close what has been opened again meanwhile: an open
  * waits for it, and is proposed after it.
@@ -24,7 +28,9 @@
 /* Again after so long, when the command was refused. */
 #define PROPOSE_AGAIN_NS NS_PER_S
 
-enum use_command { USE_NONE, USE_OPEN, USE_CLOSE };
+#define OWNER_REST_NS	 (250 * NS_PER_MS)
+
+enum use_command { USE_NONE, USE_OPEN, USE_CLOSE, USE_OWN };
 
 struct use {
 	uint64_t id; /* of the volume */
@@ -32,8 +38,11 @@ struct use {
 	uint32_t writers, readers;    /* connections, those that wait included */
 	struct cds_list_head waiters; /* gateway_open */
 	enum use_command undecided;
-	uint64_t proposed_ns; /* when a command was proposed last that had no effect yet */
-	uint64_t idle_ns;     /* since when nobody uses it; 0: somebody does */
+	uint64_t proposed_ns;	    /* when a command was proposed last that had no effect yet */
+	uint64_t idle_ns;	    /* since when nobody uses it; 0: somebody does */
+	uint64_t wanted_generation; /* to be owned from there; 0: not wanted */
+	uint64_t seen_generation;
+	uint64_t moved_ns; /* when that changed last while we looked; 0: it did not */
 	struct loop_timer timer;
 	UT_hash_handle hh;
 };
@@ -81,7 +90,9 @@ static void propose(struct use *use, enum use_command kind)
 				 use->proposed_ns + PROPOSE_AGAIN_NS);
 		return;
 	}
-	if (kind == USE_OPEN)
+	if (kind == USE_OWN)
+		command = cluster_command_volume_own(use->id, hub->session, use->wanted_generation);
+	else if (kind == USE_OPEN)
 		command = cluster_command_volume_open(use->id, hub->session,
 						      use->writers ? 0 : LOG_OPEN_READ_ONLY);
 	else
@@ -104,6 +115,31 @@ static void answer_waiters(struct use *use, int result)
 	}
 }
 
+static void note_generation(struct use *use, const struct cluster_volume *volume)
+{
+	if (use->seen_generation && use->seen_generation != volume->generation)
+		use->moved_ns = loop_now(use->hub->options.loop);
+	use->seen_generation = volume->generation;
+}
+
+static void reconcile_owner(struct use *use, const struct cluster_volume *volume)
+{
+	struct gateway_hub *hub = use->hub;
+
+	if (!use->wanted_generation || use->undecided)
+		return;
+	if (volume->access != CLUSTER_ACCESS_SINGLE || volume->owner == hub->session ||
+	    volume->generation != use->wanted_generation || use->writers == 0) {
+		use->wanted_generation = 0;
+		use->proposed_ns = 0;
+	} else if (volume->owner && use->moved_ns &&
+		   loop_now(hub->options.loop) < use->moved_ns + OWNER_REST_NS) {
+		loop_timer_start(hub->options.loop, &use->timer, use->moved_ns + OWNER_REST_NS);
+	} else {
+		propose(use, USE_OWN);
+	}
+}
+
 /* Bring the map and what is wanted together. May free @use. */
 static void reconcile(struct use *use)
 {
@@ -113,6 +149,8 @@ static void reconcile(struct use *use)
 	bool is_used = use->writers + use->readers > 0;
 	uint32_t flags = use->writers ? 0 : LOG_OPEN_READ_ONLY;
 
+	if (volume)
+		note_generation(use, volume);
 	if (!volume) {
 		struct gateway_open *open;
 		cds_list_for_each_entry(open, &use->waiters, link)
@@ -124,6 +162,7 @@ static void reconcile(struct use *use)
 		return;
 	} else if (is_used && opener && (opener->flags & LOG_OPEN_READ_ONLY) <= flags) {
 		answer_waiters(use, 0);
+		reconcile_owner(use, volume);
 	} else if (use->undecided) {
 		return;
 	} else if (is_used) {
@@ -238,6 +277,40 @@ void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, 
 	*close = (struct close_mail){
 		.mail.deliver = deliver_close, .hub = hub, .id = volume, .flags = flags};
 	loop_post(hub_loop, &close->mail);
+}
+
+struct own_mail {
+	struct loop_mail mail;
+	struct gateway_hub *hub;
+	uint64_t id;
+	uint64_t generation;
+};
+
+static void deliver_own(struct loop *loop, struct loop_mail *mail)
+{
+	struct own_mail *own = container_of_type(mail, struct own_mail, mail);
+	struct gateway_hub *hub = own->hub;
+	struct use *use;
+
+	HASH_FIND(hh, hub->uses, &own->id, sizeof(own->id), use);
+	if (use) {
+		use->wanted_generation = max_of(use->wanted_generation, own->generation);
+		if (hub->session && !hub->is_stopping)
+			reconcile(use);
+	}
+	free(own);
+}
+
+int hub_own(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, uint64_t generation)
+{
+	struct own_mail *own = calloc(1, sizeof(*own));
+
+	if (!own)
+		return -ENOMEM;
+	*own = (struct own_mail){
+		.mail.deliver = deliver_own, .hub = hub, .id = volume, .generation = generation};
+	loop_post(hub_loop, &own->mail);
+	return 0;
 }
 
 struct gateway_hub *gateway_hub_new(const struct gateway_hub_options *options)

@@ -13,4 +13,10 @@ void hub_open(struct gateway_hub *hub, struct gateway_open *open);
 /* From any loop: one use less. */
 void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, unsigned flags);
 
+/*
+ * From any loop: this node is to own the volume, which it has open for writing, if it still has
+ * @generation. What comes of it the map tells. 0 or -ENOMEM.
+ */
+int hub_own(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, uint64_t generation);
+
 #endif

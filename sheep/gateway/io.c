@@ -25,6 +25,7 @@ void io_done(struct gateway_io *io, int result)
 {
 	struct gateway_counters *counters = &io->volume->gateway->counters;
 
+	cds_list_del(&io->in_gateway);
 	if (result < 0) {
 		counters->errors++;
 		for (uint32_t i = 0; i < io->data_count; i++)
@@ -36,18 +37,26 @@ void io_done(struct gateway_io *io, int result)
 
 static void on_done_op(struct loop_op *op, int result)
 {
-	io_done(container_of_type(op, struct gateway_io, done_op), result);
+	struct gateway_io *io = container_of_type(op, struct gateway_io, done_op);
+
+	if (io->stage == IO_ENDING)
+		io_done(io, io->result);
+	else if (io->ending)
+		io_done(io, io->ending);
+	else
+		flush_start_one(io);
 }
 
 static void io_done_later(struct gateway_io *io, int result)
 {
-	io->done_op = (struct loop_op){.done = on_done_op};
-	loop_complete(io->volume->gateway->loop, &io->done_op, result);
+	io->stage = IO_ENDING;
+	io->result = result;
+	loop_complete(io->volume->gateway->loop, &io->done_op, 0);
 }
 
 static void piece_start(struct piece *piece, struct gateway_io *io, struct gateway_part part)
 {
-	struct gateway_volume *volume = io->volume;
+	struct volume *volume = io->volume->shared;
 	struct gateway *gateway = volume->gateway;
 	struct pg_io *pg_io = &piece->io;
 
@@ -56,6 +65,7 @@ static void piece_start(struct piece *piece, struct gateway_io *io, struct gatew
 	piece->volume = volume;
 	piece->chain = chain_get(volume->chain);
 	piece->place = io->parts;
+	cds_list_add_tail(&piece->in_io, &io->pieces);
 	pg_io->kind = pg_kinds[io->kind];
 	pg_io->pg = cluster_pg_of(cluster_policy(gateway->map, volume->policy), volume->family,
 				  part.index);
@@ -79,22 +89,19 @@ static void piece_start(struct piece *piece, struct gateway_io *io, struct gatew
 	route_submit(piece);
 }
 
-/*
- * Send as many further parts as may be. None of them ends in here: what would refuse them at once
- * is looked at first, so @io is still there afterwards.
- */
+/* None of them ends in here: what would refuse them at once has been looked at. */
 void io_pump(struct gateway_io *io)
 {
 	struct gateway *gateway = io->volume->gateway;
 	uint64_t end = io->offset + io->length;
 
-	if (io->next < end && io->result == 0 && (io->volume->is_gone || gateway->is_stopping))
-		io->result = -E_SHUTDOWN;
+	if (io->next < end && io->result == 0)
+		io->result = io->ending;
 	while (io->next < end && io->result == 0 && io->flying < GATEWAY_IO_WINDOW) {
 		struct piece *piece = pool_get(gateway->pieces);
 		if (!piece) {
 			cds_list_add_tail(&io->link, &gateway->starved);
-			io->is_starved = true;
+			io->stage = IO_STARVED;
 			return;
 		}
 		struct gateway_part part = gateway_split(io->next, end - io->next);
@@ -121,13 +128,13 @@ static void piece_take_data(struct piece *piece)
 /* Go on with what is left, or end. */
 static void io_advance(struct gateway_io *io)
 {
-	if (io->result < 0 && io->is_starved) {
+	if (io->result < 0 && io->stage == IO_STARVED) {
 		cds_list_del(&io->link);
-		io->is_starved = false;
+		io->stage = IO_RUNNING;
 	}
-	if (!io->is_starved)
+	if (io->stage != IO_STARVED)
 		io_pump(io);
-	if (!io->is_starved && io->flying == 0)
+	if (io->stage != IO_STARVED && io->flying == 0)
 		io_done(io, io->result);
 }
 
@@ -139,7 +146,7 @@ static void feed_starved(struct gateway *gateway)
 		struct gateway_io *io =
 			cds_list_first_entry(&gateway->starved, struct gateway_io, link);
 		cds_list_del(&io->link);
-		io->is_starved = false;
+		io->stage = IO_RUNNING;
 		io_advance(io);
 	}
 }
@@ -151,9 +158,10 @@ void piece_done(struct piece *piece, int result)
 
 	if (result == 0 && io->kind == GATEWAY_READ)
 		piece_take_data(piece);
-	else if (result == 0)
+	else if (result == 0 && !(piece->io.flags & PG_IO_FUA))
 		flush_note_write(piece->volume, piece->io.pg, piece->io.loss_epoch);
 	chain_put(piece->chain);
+	cds_list_del(&piece->in_io);
 	pool_put(gateway->pieces, piece);
 	io->flying--;
 	if (result < 0 && io->result == 0)
@@ -161,6 +169,85 @@ void piece_done(struct piece *piece, int result)
 	io_advance(io);
 	feed_starved(gateway);
 }
+
+/* ---- ending early ---- */
+
+static void abort_running(struct gateway_io *io)
+{
+	struct piece *piece, *next;
+
+	if (io->stage == IO_STARVED)
+		cds_list_del(&io->link);
+	io->stage = IO_RUNNING;
+	io->flying++; /* it does not end before we are through */
+	cds_list_for_each_entry_safe(piece, next, &io->pieces, in_io)
+		route_abort(piece, io->ending);
+	io->flying--;
+	io_advance(io);
+}
+
+void io_abort(struct gateway_io *io, int result)
+{
+	if (io->ending)
+		return;
+	io->ending = result;
+	switch ((enum io_stage)io->stage) {
+	case IO_ENDING:
+	case IO_FLUSH:
+		break;
+	case IO_WAITING:
+		cds_list_del(&io->link);
+		io_done(io, result);
+		break;
+	case IO_STARVED:
+	case IO_RUNNING:
+		abort_running(io);
+		break;
+	}
+}
+
+static void abort_list(struct cds_list_head *list, const struct volume *volume,
+		       const struct gateway_volume *connection, int result)
+{
+	CDS_LIST_HEAD(ios);
+
+	/* One by one off the list: the end of one may end others, and begin new ones. */
+	cds_list_splice(list, &ios);
+	CDS_INIT_LIST_HEAD(list);
+	while (!cds_list_empty(&ios)) {
+		struct gateway_io *io = cds_list_first_entry(&ios, struct gateway_io, in_gateway);
+		cds_list_del(&io->in_gateway);
+		cds_list_add_tail(&io->in_gateway, list);
+		if ((!volume || io->volume->shared == volume) &&
+		    (!connection || io->volume == connection))
+			io_abort(io, result);
+	}
+}
+
+void io_abort_all(struct gateway *gateway, const struct volume *volume,
+		  const struct gateway_volume *connection, int result)
+{
+	abort_list(&gateway->ios, volume, connection, result);
+	abort_list(&gateway->timed_ios, volume, connection, result);
+}
+
+void io_expire(struct gateway *gateway, uint64_t now)
+{
+	while (!cds_list_empty(&gateway->timed_ios)) {
+		struct gateway_io *io =
+			cds_list_first_entry(&gateway->timed_ios, struct gateway_io, in_gateway);
+		if (io->deadline_ns > now) {
+			gateway_wake_at(gateway, io->deadline_ns);
+			return;
+		}
+		cds_list_del(&io->in_gateway);
+		cds_list_add_tail(&io->in_gateway, &gateway->ios);
+		gateway->counters.timeouts++;
+		io_abort(io, -ETIMEDOUT);
+	}
+}
+
+/* ---- beginning ---- */
 
 static void count(struct gateway_counters *counters, const struct gateway_io *io)
 {
@@ -177,27 +264,50 @@ static void count(struct gateway_counters *counters, const struct gateway_io *io
 		counters->bytes_written += io->length;
 }
 
-void gateway_submit(struct gateway_io *io)
+static void note_begin(struct gateway *gateway, struct gateway_io *io)
 {
-	struct gateway_volume *volume = io->volume;
+	uint64_t timeout_ns = cluster_setting_ns(gateway->map, CLUSTER_SETTING_REQUEST_TIMEOUT);
 
-	count(&volume->gateway->counters, io);
+	count(&gateway->counters, io);
 	io->next = io->offset;
 	io->flying = io->parts = 0;
-	io->is_starved = false;
-	io->result = 0;
+	io->stage = IO_RUNNING;
+	io->result = io->ending = 0;
 	io->data_count = 0;
-	if (volume->is_gone || volume->gateway->is_stopping) {
+	io->done_op = (struct loop_op){.done = on_done_op};
+	CDS_INIT_LIST_HEAD(&io->pieces);
+	io->deadline_ns = timeout_ns ? loop_now(gateway->loop) + timeout_ns : 0;
+	cds_list_add_tail(&io->in_gateway, timeout_ns ? &gateway->timed_ios : &gateway->ios);
+	if (timeout_ns)
+		gateway_wake_at(gateway, io->deadline_ns);
+}
+
+void gateway_submit(struct gateway_io *io)
+{
+	struct volume *volume = io->volume->shared;
+	struct gateway *gateway = volume->gateway;
+
+	note_begin(gateway, io);
+	if (volume->is_gone || gateway->is_stopping) {
 		io_done_later(io, -E_SHUTDOWN);
-	} else if (io->kind == GATEWAY_FLUSH) {
-		flush_submit(io);
-	} else {
-		assert(io->length > 0);
-		assert(io->kind != GATEWAY_READ || io->length <= GATEWAY_READ_MAX);
-		assert(io->kind != GATEWAY_WRITE || io->payload.size == io->length);
-		if (!range_is_within(io->offset, io->length, volume->size_bytes))
-			io_done_later(io, -EINVAL); /* it has been made smaller meanwhile */
-		else
-			io_pump(io);
+		return;
 	}
+	if (io->kind == GATEWAY_FLUSH) {
+		/* By way of the loop: it may end at once, and all of this turn share one. */
+		io->stage = IO_FLUSH;
+		loop_complete(gateway->loop, &io->done_op, 0);
+		return;
+	}
+	assert(io->length > 0);
+	assert(io->kind != GATEWAY_READ || io->length <= GATEWAY_READ_MAX);
+	assert(io->kind != GATEWAY_WRITE || io->payload.size == io->length);
+	if (!range_is_within(io->offset, io->length, volume->size_bytes)) {
+		io_done_later(io, -EINVAL); /* it has been made smaller meanwhile */
+		return;
+	}
+	int rc = io->kind == GATEWAY_READ ? 1 : owner_admit(io);
+	if (rc < 0)
+		io_done_later(io, rc);
+	else if (rc > 0)
+		io_pump(io);
 }

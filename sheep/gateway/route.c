@@ -82,8 +82,7 @@ static void park(struct piece *piece)
 	piece->retry_ns = loop_now(gateway->loop) + min_of(pause, GATEWAY_RETRY_MAX_NS);
 	cds_list_add_tail(&piece->link, &gateway->parked);
 	gateway->counters.parked++;
-	if (!loop_timer_is_armed(&gateway->retry_timer))
-		loop_timer_start(gateway->loop, &gateway->retry_timer, piece->retry_ns);
+	gateway_wake_at(gateway, piece->retry_ns);
 }
 
 /* Does this answer leave it open whether the request was executed, or say that it was not? */
@@ -103,15 +102,13 @@ static bool is_retried(int result)
 
 static void on_answer(struct piece *piece, int result)
 {
-	if (result < 0 && is_retried(result) && !piece->volume->is_gone &&
-	    !piece->gateway->is_stopping) {
+	if (result < 0 && is_retried(result) && !piece->parent->ending) {
 		log_debug("gateway: pg %u: request parked: %s", piece->io.pg, err_text(result));
 		park(piece);
 		return;
 	}
-	if (result < 0 &&
-	    (piece->gateway->is_stopping || (piece->volume->is_gone && is_retried(result))))
-		result = -E_SHUTDOWN;
+	if (result < 0 && is_retried(result))
+		result = piece->parent->ending;
 	else if (result < 0)
 		log_debug("gateway: pg %u: request of volume '%s' failed: %s", piece->io.pg,
 			  piece->volume->name, err_text(result));
@@ -288,10 +285,6 @@ static void send(struct piece *piece)
 	uint32_t node = pg ? cluster_pg_primary_node(gateway->map, pg) : 0;
 	const struct cluster_node *there = node ? cluster_node(gateway->map, node) : NULL;
 
-	if (piece->volume->is_gone || gateway->is_stopping) {
-		finish(piece, -E_SHUTDOWN);
-		return;
-	}
 	uint16_t home = there && node == gateway->node
 				? pg_peers_loop_of(gateway->map, pg->primary, pg->id)
 				: 0;
@@ -327,6 +320,16 @@ static void send(struct piece *piece)
 	}
 }
 
+void route_abort(struct piece *piece, int result)
+{
+	if (piece->state != PIECE_PARKED && piece->state != PIECE_HELD)
+		return;
+	cds_list_del(&piece->link);
+	if (piece->state == PIECE_PARKED)
+		piece->gateway->counters.parked--;
+	finish(piece, result);
+}
+
 void route_submit(struct piece *piece)
 {
 	struct gateway *gateway = piece->gateway;
@@ -357,10 +360,21 @@ static void unpark(struct piece *piece)
 	send(piece);
 }
 
-static void on_retry_timer(struct loop_timer *timer)
+static void on_retry_timer(struct loop_timer *timer);
+
+void gateway_wake_at(struct gateway *gateway, uint64_t time_ns)
 {
-	struct gateway *gateway = container_of_type(timer, struct gateway, retry_timer);
-	uint64_t now = loop_now(gateway->loop);
+	struct loop_timer *timer = &gateway->retry_timer;
+
+	if (loop_timer_is_armed(timer) && gateway->wake_ns <= time_ns)
+		return;
+	gateway->wake_ns = time_ns;
+	timer->fire = on_retry_timer;
+	loop_timer_start(gateway->loop, timer, time_ns);
+}
+
+static void retry_parked(struct gateway *gateway, uint64_t now)
+{
 	CDS_LIST_HEAD(due);
 	struct piece *piece, *next;
 	uint64_t soonest = UINT64_MAX;
@@ -374,10 +388,20 @@ static void on_retry_timer(struct loop_timer *timer)
 		}
 	}
 	if (soonest != UINT64_MAX)
-		loop_timer_start(gateway->loop, timer, soonest);
+		gateway_wake_at(gateway, soonest);
 	cds_list_for_each_entry_safe(piece, next, &due, link)
 		unpark(piece); /* parks again at the end of `parked` if need be, never in `due` */
-	flush_retry(gateway);
+}
+
+static void on_retry_timer(struct loop_timer *timer)
+{
+	struct gateway *gateway = container_of_type(timer, struct gateway, retry_timer);
+	uint64_t now = loop_now(gateway->loop);
+
+	io_expire(gateway, now);
+	retry_parked(gateway, now);
+	flush_retry(gateway, now);
+	owner_retry(gateway, now);
 }
 
 void route_retry_changed(struct gateway *gateway)
@@ -387,7 +411,7 @@ void route_retry_changed(struct gateway *gateway)
 
 	cds_list_for_each_entry_safe(piece, next, &gateway->parked, link) {
 		const struct cluster_pg *pg = cluster_pg(gateway->map, piece->io.pg);
-		if (piece->volume->is_gone || !pg || pg->epoch != piece->io.epoch) {
+		if (!pg || pg->epoch != piece->io.epoch) {
 			cds_list_del(&piece->link);
 			cds_list_add_tail(&piece->link, &due);
 		}
@@ -410,8 +434,7 @@ void gateway_retry(struct gateway *gateway)
 void gateway_stop(struct gateway *gateway)
 {
 	gateway->is_stopping = true;
-	gateway_retry(gateway);
-	flush_retry(gateway);
+	io_abort_all(gateway, NULL, NULL, -E_SHUTDOWN);
 }
 
 /* ---- the table of PGs ---- */
@@ -440,7 +463,6 @@ int route_set_map(struct gateway *gateway, struct cluster_map *map)
 	first[CLUSTER_POLICIES_MAX] = total;
 	for (uint32_t i = 0; i <= CLUSTER_POLICIES_MAX; i++)
 		gateway->route_first[i] = first[i];
-	gateway->retry_timer.fire = on_retry_timer;
 	return 0;
 }
 

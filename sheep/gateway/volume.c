@@ -57,9 +57,24 @@ static bool has_other_writers(const struct gateway *gateway, const struct cluste
 	return false;
 }
 
-/* Take over what the map says. -ENOMEM leaves the volume as it was. */
-static int volume_apply(struct gateway_volume *volume, const struct cluster_volume *v)
+/*
+ * May others write, by this map? Several loops are strangers to each other: a connection may move
+ * between them.
+ */
+static bool others_may_write(const struct volume *volume, const struct cluster_volume *v)
 {
+	const struct gateway *gateway = volume->gateway;
+
+	if (gateway->options.loop_count > 1)
+		return true;
+	return volume->is_shared ? has_other_writers(gateway, v) : !volume->is_ours;
+}
+
+/* Take over what the map says. -ENOMEM leaves the volume as it was. */
+static int volume_apply(struct volume *volume, const struct cluster_volume *v)
+{
+	uint64_t old_generation = volume->generation;
+
 	if (!volume->chain || !chain_is(volume->chain, v)) {
 		struct chain *chain = chain_new(v);
 		if (!chain)
@@ -73,37 +88,56 @@ static int volume_apply(struct gateway_volume *volume, const struct cluster_volu
 	volume->family = v->family;
 	volume->policy = v->policy;
 	volume->is_durable = v->durability == CLUSTER_DURABILITY_ALWAYS;
-	/* Once seen it stays, until a FLUSH of everything while nobody else writes. Several loops
-	 * are strangers to each other: a connection may move between them. */
-	if (has_other_writers(volume->gateway, v) || volume->gateway->options.loop_count > 1)
+	volume->is_shared = v->access == CLUSTER_ACCESS_SHARED;
+	volume->is_ours = !volume->is_shared && v->owner &&
+			  v->owner == peer_session_node(volume->gateway->session);
+	/* Once seen it stays, until a FLUSH of everything while nobody else writes. Whoever owned it
+	 * before us has written. */
+	volume->has_others = others_may_write(volume, v);
+	if (volume->has_others || volume->generation != old_generation)
 		volume->has_strangers = true;
+	owner_apply(volume, old_generation);
 	return 0;
 }
 
-static void volume_free(struct gateway_volume *volume)
+static void volume_free(struct volume *volume)
 {
 	chain_put(volume->chain);
 	free(volume->dirt);
 	free(volume);
 }
 
-static void volume_forget(struct gateway_volume *volume)
+static void volume_forget(struct volume *volume)
 {
+	owner_end(volume);
+	flush_cancel(volume);
 	cds_list_del(&volume->link);
 	volume_free(volume);
 }
 
-static bool is_dirty(const struct gateway_volume *volume)
+static bool is_dirty(const struct volume *volume)
 {
 	for (uint32_t i = 0; i < volume->dirt_count; i++)
 		if (volume->dirt[i].written > volume->dirt[i].flushed)
 			return true;
-	return false;
+	return volume->has_untold;
 }
 
-static struct gateway_volume *volume_find(struct gateway *gateway, uint64_t id)
+void volume_release(struct volume *volume)
 {
-	struct gateway_volume *volume;
+	if (volume->uses > 0 || volume->flush)
+		return;
+	/* What was acknowledged and not flushed is remembered: should it get lost, the FLUSH of a
+	 * client that comes back says so. */
+	if (volume->is_gone || !is_dirty(volume))
+		volume_forget(volume);
+	else
+		volume->has_strangers = true;
+}
+
+static struct volume *volume_find(struct gateway *gateway, uint64_t id)
+{
+	struct volume *volume;
 
 	cds_list_for_each_entry(volume, &gateway->volumes, link)
 		if (volume->id == id && !volume->is_gone)
@@ -111,13 +145,13 @@ static struct gateway_volume *volume_find(struct gateway *gateway, uint64_t id)
 	return NULL;
 }
 
-static int volume_new(struct gateway *gateway, uint64_t id, struct gateway_volume **out)
+static int volume_new(struct gateway *gateway, uint64_t id, struct volume **out)
 {
 	const struct cluster_volume *v = cluster_volume(gateway->map, id);
 
 	if (!v)
 		return -E_NOT_FOUND;
-	struct gateway_volume *volume = calloc(1, sizeof(*volume));
+	struct volume *volume = calloc(1, sizeof(*volume));
 	if (!volume)
 		return -ENOMEM;
 	volume->gateway = gateway;
@@ -126,6 +160,9 @@ static int volume_new(struct gateway *gateway, uint64_t id, struct gateway_volum
 	volume->has_strangers = true;
 	volume->dirt_count = cluster_policy(gateway->map, v->policy)->pg_count;
 	volume->dirt = calloc(volume->dirt_count, sizeof(*volume->dirt));
+	CDS_INIT_LIST_HEAD(&volume->connections);
+	CDS_INIT_LIST_HEAD(&volume->owner_waiters);
+	CDS_INIT_LIST_HEAD(&volume->drains);
 	CDS_INIT_LIST_HEAD(&volume->flush_waiters);
 	if (!volume->dirt || volume_apply(volume, v) < 0) {
 		volume_free(volume);
@@ -142,26 +179,62 @@ static int volume_new(struct gateway *gateway, uint64_t id, struct gateway_volum
 
 uint64_t gateway_volume_size(const struct gateway_volume *volume)
 {
-	return volume->size_bytes;
+	return volume->shared->size_bytes;
 }
 
 const char *gateway_volume_name(const struct gateway_volume *volume)
 {
-	return volume->name;
+	return volume->shared->name;
 }
 
 /* ---- open and close ---- */
 
+static void on_lost_op(struct loop_op *op, int result)
+{
+	struct gateway_volume *connection = container_of_type(op, struct gateway_volume, lost_op);
+
+	if (!connection->is_closed) {
+		connection->is_ending = true;
+		io_abort_all(connection->gateway, NULL, connection, -E_STALE_GENERATION);
+		connection->is_ending = false;
+	}
+	if (connection->is_closed)
+		free(connection);
+	else if (connection->lost)
+		connection->lost(connection->context);
+}
+
+static struct gateway_volume *connection_new(struct volume *volume, unsigned flags)
+{
+	struct gateway_volume *connection = calloc(1, sizeof(*connection));
+
+	if (!connection)
+		return NULL;
+	connection->shared = volume;
+	connection->gateway = volume->gateway;
+	connection->flags = flags;
+	connection->generation = volume->generation;
+	connection->lost_op.done = on_lost_op;
+	/* One whose forerunner was not told of a loss is told. */
+	connection->losses_told = volume->losses - (volume->has_untold ? 1 : 0);
+	volume->has_untold = false;
+	volume->uses++;
+	cds_list_add_tail(&connection->link, &volume->connections);
+	return connection;
+}
+
 static int open_here(struct gateway *gateway, struct gateway_open *open)
 {
-	struct gateway_volume *volume = volume_find(gateway, open->id);
+	struct volume *volume = volume_find(gateway, open->id);
 	int rc = volume ? 0 : volume_new(gateway, open->id, &volume);
 
 	if (rc < 0)
 		return rc;
-	volume->uses++;
-	open->volume = volume;
-	return 0;
+	open->volume = connection_new(volume, open->flags);
+	if (open->volume)
+		return 0;
+	volume_release(volume);
+	return -ENOMEM;
 }
 
 /* The hub's answer. The maps that led to it were posted here before it. */
@@ -201,21 +274,28 @@ void gateway_open(struct gateway *gateway, struct gateway_open *open, const char
 	loop_post(gateway->options.hub_loop, &open->mail);
 }
 
-void gateway_close(struct gateway_volume *volume, unsigned flags)
+void gateway_close(struct gateway_volume *connection)
 {
-	struct gateway *gateway = volume->gateway;
+	struct volume *volume = connection->shared;
+	struct gateway *gateway = connection->gateway;
 
 	assert(volume->uses > 0);
-	hub_close(gateway->options.hub, gateway->options.hub_loop, volume->id, flags);
-	if (--volume->uses > 0)
-		return;
-	flush_cancel(volume);
-	/* What was acknowledged and not flushed is remembered: should it get lost, the FLUSH of a
-	 * client that comes back says so. */
-	if (volume->is_gone || !is_dirty(volume))
-		volume_forget(volume);
+	hub_close(gateway->options.hub, gateway->options.hub_loop, volume->id, connection->flags);
+	if (connection->losses_told != volume->losses)
+		volume->has_untold = true;
+	cds_list_del(&connection->link);
+	if (connection->is_ending || loop_op_is_busy(&connection->lost_op))
+		connection->is_closed = true;
 	else
-		volume->has_strangers = true;
+		free(connection);
+	volume->uses--;
+	volume_release(volume);
+}
+
+void gateway_watch(struct gateway_volume *volume, void (*lost)(void *context), void *context)
+{
+	volume->lost = lost;
+	volume->context = context;
 }
 
 /* ---- the gateway ---- */
@@ -229,6 +309,8 @@ struct gateway *gateway_new(const struct gateway_options *options)
 	gateway->options = *options;
 	gateway->loop = options->loop;
 	CDS_INIT_LIST_HEAD(&gateway->parked);
+	CDS_INIT_LIST_HEAD(&gateway->ios);
+	CDS_INIT_LIST_HEAD(&gateway->timed_ios);
 	CDS_INIT_LIST_HEAD(&gateway->starved);
 	CDS_INIT_LIST_HEAD(&gateway->volumes);
 	CDS_INIT_LIST_HEAD(&gateway->flushes);
@@ -243,7 +325,7 @@ struct gateway *gateway_new(const struct gateway_options *options)
 
 void gateway_free(struct gateway *gateway)
 {
-	struct gateway_volume *volume, *next;
+	struct volume *volume, *next;
 
 	if (!gateway)
 		return;
@@ -257,10 +339,16 @@ void gateway_free(struct gateway *gateway)
 	free(gateway);
 }
 
+static void volume_gone(struct volume *volume)
+{
+	volume->is_gone = true;
+	io_abort_all(volume->gateway, volume, NULL, -E_SHUTDOWN);
+}
+
 void gateway_apply(struct gateway *gateway, struct cluster_map *map, uint32_t node,
 		   uint64_t session)
 {
-	struct gateway_volume *volume, *next;
+	struct volume *volume, *next;
 
 	cluster_map_put(gateway->map);
 	gateway->map = cluster_map_get(map);
@@ -273,14 +361,14 @@ void gateway_apply(struct gateway *gateway, struct cluster_map *map, uint32_t no
 	}
 	cds_list_for_each_entry_safe(volume, next, &gateway->volumes, link) {
 		const struct cluster_volume *v = cluster_volume(map, volume->id);
-		if (!v && volume->uses == 0)
+		if (!v && volume->uses == 0 && !volume->flush)
 			volume_forget(volume);
 		else if (v && volume_apply(volume, v) < 0)
 			log_error("gateway: volume '%s': out of memory, its layers are those of "
 				  "an older map",
 				  volume->name);
-		else if (!v)
-			volume->is_gone = true;
+		else if (!v && !volume->is_gone)
+			volume_gone(volume);
 	}
 	route_retry_changed(gateway);
 	flush_map_changed(gateway);

@@ -100,7 +100,7 @@ static enum verdict judge(struct pg_set *set, const struct pg_io *io, struct pg_
 		*error = -E_SHUTDOWN;
 	else if (!is_sane(io))
 		*error = -EINVAL;
-	else if (io->map_index > set->index)
+	else if (max_of(io->map_index, io->generation) > set->index)
 		return WAIT_MAP;
 	else if (!lead)
 		*error = -E_NOT_PRIMARY;
@@ -108,6 +108,8 @@ static enum verdict judge(struct pg_set *set, const struct pg_io *io, struct pg_
 		*error = io->epoch < lead->pg->epoch ? -E_STALE_EPOCH : -E_FUTURE_EPOCH;
 	else if (!pg_holds_object(set, io->pg, io->family, io->index))
 		*error = -EINVAL;
+	else if ((*error = pg_judge_owner(set, io)) < 0)
+		return REFUSED;
 	else if (has_room(lead))
 		*error = judge_session(lead, io);
 	else if (is_stuck(lead->pg))
@@ -128,6 +130,8 @@ static void work_new(struct pg_set *set, struct pg_lead *lead, struct pg_io *io)
 	work->set = set;
 	work->io = io;
 	work->lead = lead;
+	work->volume = io->volume;
+	work->generation = io->generation;
 	work->key = (struct object_key){.layer = io->layers[0], .index = io->index};
 	work->block = io->offset / BLOCK_SIZE;
 	work->count = (uint32_t)div_up(io->offset + io->length, BLOCK_SIZE) - work->block;
@@ -261,6 +265,8 @@ static void detach(struct pg_work *work, int result)
 	if (work->io)
 		pg_io_finish(work->set, work->io, result);
 	work->io = NULL;
+	if (!cds_list_empty(&work->set->drains))
+		pg_set_kick(work->set);
 }
 
 void pg_work_end(struct pg_work *work, int result)

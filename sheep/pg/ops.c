@@ -31,6 +31,13 @@ static const struct wire_op ops[] = {
 			.payload_max = FRAME_PAYLOAD_MAX,
 			.handle = pg_on_sync,
 		},
+	[PEER_OP_DRAIN] =
+		{
+			.name = "drain",
+			.body_min = sizeof(struct peer_drain),
+			.body_size = sizeof(struct peer_drain),
+			.handle = pg_on_drain,
+		},
 	[PEER_OP_APPEND] =
 		{
 			ROW("append", peer_append, peer_append_reply),

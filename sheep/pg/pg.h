@@ -167,6 +167,25 @@ struct pg_sync {
 
 void pg_sync_submit(struct pg_set *set, struct pg_sync *sync);
 
+/* ---- moves of ownership ---- */
+
+/*
+ * What PEER_OP_DRAIN asks of a remote node, asked of our own: is every write of @volume over that was
+ * made under a generation older than @generation? Embedded in its owner.
+ */
+struct pg_drain {
+	/*
+	 * 0: the map here has reached @generation and @map_index, and no older write can land by a PG
+	 * that is led from this loop; -E_SHUTDOWN. Never inside pg_drain_submit().
+	 */
+	void (*done)(struct pg_drain *drain, int result);
+	uint64_t volume, generation, map_index;
+	/* private */
+	struct cds_list_head link;
+};
+
+void pg_drain_submit(struct pg_set *set, struct pg_drain *drain);
+
 /* ---- figures ---- */
 
 /* X(name, unit, help) */

@@ -105,6 +105,7 @@ static void kicked(struct loop_op *op, int result)
 	tell_finished(set);
 	pg_io_drain(set);
 	tell_finished(set);
+	pg_drains_run(set);
 	if (set->stop_op && is_quiet(set) && !set->is_kicked) {
 		struct loop_op *stop = set->stop_op;
 		set->stop_op = NULL;
@@ -446,6 +447,7 @@ int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err)
 	CDS_INIT_LIST_HEAD(&set->future);
 	CDS_INIT_LIST_HEAD(&set->finished);
 	CDS_INIT_LIST_HEAD(&set->finished_syncs);
+	CDS_INIT_LIST_HEAD(&set->drains);
 	CDS_INIT_LIST_HEAD(&set->active);
 	CDS_INIT_LIST_HEAD(&set->pushing);
 	CDS_INIT_LIST_HEAD(&set->elections);

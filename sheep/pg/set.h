@@ -99,6 +99,7 @@ struct pg_set {
 	uint32_t future_count;
 	struct cds_list_head finished;	     /* ios to be told */
 	struct cds_list_head finished_syncs; /* syncs to be told */
+	struct cds_list_head drains;	     /* pg_drain: until older writes are over */
 	struct cds_list_head active;	     /* seats that the tick looks at */
 	struct loop_op kick;
 	bool is_kicked;

@@ -16,10 +16,11 @@ struct pg_work {
 	bool is_starved;
 	struct pg_lock lock;
 	struct object_key key;
-	uint32_t block, count; /* that it touches */
-	uint32_t pending;      /* reads, entry and heal out there */
-	uint32_t heals;	       /* tries */
-	int result;	       /* of the reads: the first error */
+	uint64_t volume, generation; /* as the operation names them */
+	uint32_t block, count;	     /* that it touches */
+	uint32_t pending;	     /* reads, entry and heal out there */
+	uint32_t heals;		     /* tries */
+	int result;		     /* of the reads: the first error */
 	struct pg_heal_wait heal;
 	bool is_merged;		    /* the blocks at its ends were read */
 	bool has_entry;		    /* it has its number */
@@ -61,5 +62,12 @@ void pg_write_go(struct pg_work *work);
 bool pg_write_end_early(struct pg_work *work);
 /* The primary decides whether there is space, for all members (DESIGN 6, Full). */
 bool pg_lead_has_space(const struct pg_lead *lead, uint64_t bytes);
+
+/* ---- owner.c ---- */
+
+/* May its gateway write to its volume now (O1)? 0, -E_STALE_GENERATION, -EINVAL; reads: 0. */
+int pg_judge_owner(const struct pg_set *set, const struct pg_io *io);
+void pg_drains_run(struct pg_set *set); /* from the kick */
+void pg_on_drain(struct net_request *request);
 
 #endif

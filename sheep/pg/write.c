@@ -341,8 +341,12 @@ void pg_write_go(struct pg_work *work)
 {
 	struct extent extent = extent_of(work->io);
 	struct pg_entry *entry;
-	int rc;
+	int rc = pg_judge_owner(work->set, work->io);
 
+	if (rc < 0) { /* the volume has moved while this waited */
+		pg_work_end(work, rc);
+		return;
+	}
 	if (is_settled_early(work, &extent))
 		return;
 	if (work->io->kind != PG_IO_TRIM && read_ends(work, &extent))

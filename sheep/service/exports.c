@@ -82,6 +82,14 @@ static const struct cluster_volume *find_volume(struct exports *exports, const c
 	return cluster_volume_count(map) == 1 ? cluster_volume_next(map, 0) : NULL;
 }
 
+/* Another gateway has taken over what this client wrote to. */
+static void on_lost(void *context)
+{
+	struct client *client = context;
+
+	nbd_link_shutdown(client->link);
+}
+
 static void on_opened(struct gateway_open *open, int result)
 {
 	struct opening *opening = container_of_type(open, struct opening, open);
@@ -90,7 +98,7 @@ static void on_opened(struct gateway_open *open, int result)
 
 	cds_list_del(&opening->link);
 	if (result == 0 && !listener) {
-		gateway_close(open->volume, open->flags);
+		gateway_close(open->volume);
 	} else if (result < 0 && listener) {
 		nbd_listener_open_done(listener, result, NULL, NULL);
 	} else if (listener) {
@@ -99,6 +107,7 @@ static void on_opened(struct gateway_open *open, int result)
 		assert(volume); /* it cannot be deleted while we have it open */
 		struct nbd_export export = export_of(volume);
 		export.handle = open->volume;
+		gateway_watch(open->volume, on_lost, nbd_listener_context(listener));
 		nbd_listener_open_done(listener, 0, &export, NULL);
 	}
 	free(opening);
@@ -169,7 +178,7 @@ static void on_list(struct nbd_listener *listener, uint64_t *cursor)
 static void on_close(void *context, void *handle)
 {
 	if (handle)
-		gateway_close(handle, 0);
+		gateway_close(handle);
 }
 
 /* ---- requests ---- */

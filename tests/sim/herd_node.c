@@ -303,7 +303,7 @@ static void stop_pgs(struct herd_node *node)
 static void stop_engine(struct herd_node *node)
 {
 	if (stopping.volume)
-		gateway_close(stopping.volume, 0);
+		gateway_close(stopping.volume);
 	if (node->herd->close_volumes)
 		node->herd->close_volumes(node->herd, node->number);
 	herd_propose_by(node, cluster_command_leave(node->id, node->incarnation));

@@ -298,9 +298,11 @@ static void test_a_write_of_an_ended_session_is_refused(void **state)
 	const struct uuid stranger = uuid_make(sim_random(herd->world));
 	struct liar *liar = liar_new(herd, primary, &stranger);
 	const struct peer_append append = append_of(herd, 0);
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
 	struct peer_write write = {.epoch = append.epoch,
 				   .map_index = append.epoch,
-				   .volume = to_le64(1),
+				   .volume = to_le64(volume->id),
+				   .generation = to_le64(volume->generation),
 				   .family = append.family,
 				   .layer = append.layer,
 				   .session = to_le64(peer_session_of(123456, 0)),
@@ -315,6 +317,14 @@ static void test_a_write_of_an_ended_session_is_refused(void **state)
 	assert_int_equal(
 		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
 		-E_STALE_SESSION);
+	write.generation = to_le64(volume->generation - 1);
+	assert_int_equal(
+		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
+		-E_STALE_GENERATION);
+	write.generation = to_le64(volume->generation + 1); /* the map knows better */
+	assert_int_equal(
+		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
+		-EINVAL);
 	write.payload_crc = to_le32(1);
 	assert_int_equal(
 		tell(liar, PEER_CLASS_CLIENT, PEER_OP_WRITE, &write, sizeof(write), 4096, NULL),
@@ -405,6 +415,7 @@ static const struct {
 	{PEER_OP_READ, PEER_CLASS_CLIENT, sizeof(struct peer_read), 504},
 	{PEER_OP_WRITE, PEER_CLASS_CLIENT, sizeof(struct peer_write), 8192},
 	{PEER_OP_SYNC, PEER_CLASS_CLIENT, sizeof(struct peer_sync), 160},
+	{PEER_OP_DRAIN, PEER_CLASS_CLIENT, sizeof(struct peer_drain), 0},
 	{PEER_OP_APPEND, PEER_CLASS_PEER, sizeof(struct peer_append), 8192},
 	{PEER_OP_COLLECT, PEER_CLASS_PEER, sizeof(struct peer_collect), 0},
 	{PEER_OP_REQUESTS, PEER_CLASS_PEER, sizeof(struct peer_requests), 320},

@@ -556,7 +556,7 @@ test_objects_of_a_deleted_volume_go_everywhere_even_on_a_store_that_was_away(voi
 	herd_kill(herd, 2, SIM_DEATH_CERTAIN);
 	herd_until(herd, 5000, two_left, "two nodes serve");
 	for (unsigned i = 0; i < 2; i++) {
-		gateway_close(herd->nodes[i].volume, 0);
+		gateway_close(herd->nodes[i].volume);
 		herd->nodes[i].volume = NULL;
 	}
 	for (unsigned i = 0; i < 100 && !is_deleted(herd); i++) {

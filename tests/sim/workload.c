@@ -425,7 +425,7 @@ static void on_opened(struct gateway_open *open, int result)
 		return;
 	}
 	if (handle->state != HANDLE_OPENING) {
-		gateway_close(open->volume, 0);
+		gateway_close(open->volume);
 		return;
 	}
 	handle->use = open->volume;
@@ -445,7 +445,7 @@ static void deliver_close(struct loop *loop, struct loop_mail *mail)
 	struct handle *handle = container_of_type(mail, struct handle, mail);
 
 	if (handle->use)
-		gateway_close(handle->use, 0);
+		gateway_close(handle->use);
 	handle->use = NULL;
 	handle->state = HANDLE_NONE;
 }
@@ -511,7 +511,7 @@ static void close_volumes(struct herd *herd, unsigned node)
 		struct handle *handle = program->workload->volumes[v].handles[node];
 		if (!is_present(handle) || !handle->use)
 			continue;
-		gateway_close(handle->use, 0);
+		gateway_close(handle->use);
 		handle->use = NULL;
 	}
 }
