@@ -39,8 +39,9 @@ struct flush {
 	uint64_t retry_ns; /* when it goes on without a reason, while it waits */
 	uint32_t tries;
 	bool covers_all;
-	uint32_t asked; /* targets that have not answered */
-	int result;	/* of this round: 0, or why it must be repeated */
+	bool awaits_join; /* of a member that could still be elected: no change of epoch */
+	uint32_t asked;	  /* targets that have not answered */
+	int result;	  /* of this round: 0, or why it must be repeated */
 	uint32_t target_count, target_room;
 	struct target **targets;
 	/* By number of the PG: */
@@ -387,6 +388,7 @@ static int make_targets(struct flush *flush)
 	struct volume *volume = flush->volume;
 
 	targets_free(flush);
+	flush->awaits_join = false;
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
 		if (!flush->epochs[i])
 			continue;
@@ -403,8 +405,10 @@ static int make_targets(struct flush *flush)
 		}
 		/* R4: who is marked may lack what this FLUSH is to keep. Until its join begins it could be
 		 * elected all the same, if the others do not come back. */
-		if (!is_asked || (RULE(R4_FLUSH) && cluster_pg_may_elect(pg)))
+		bool may_elect = RULE(R4_FLUSH) && cluster_pg_may_elect(pg);
+		if (!is_asked || may_elect)
 			flush->result = -E_NOT_PRIMARY;
+		flush->awaits_join |= may_elect;
 	}
 	return 0;
 }
@@ -504,9 +508,13 @@ static bool has_news(const struct flush *flush)
 {
 	const struct volume *volume = flush->volume;
 
-	for (uint32_t i = 0; i < volume->dirt_count; i++)
-		if (flush->epochs[i] && pg_at(volume, i)->epoch != flush->epochs[i])
+	for (uint32_t i = 0; i < volume->dirt_count; i++) {
+		const struct cluster_pg *pg = pg_at(volume, i);
+		if (flush->epochs[i] &&
+		    (pg->epoch != flush->epochs[i] ||
+		     (flush->awaits_join && pg->join_count > 0 && !cluster_pg_may_elect(pg))))
 			return true;
+	}
 	return false;
 }
 
