@@ -572,9 +572,13 @@ WIRE_SIZE(struct peer_last_answer, 40);
  * its stores, then of joining or marked members that its PGs fill, those that lack most first (not
  * all, the sums count all).
  */
+enum peer_figures_flags {
+	PEER_FIGURES_PG = 1u << 0, /* and what each store has of `pg`, whether it is listed or not */
+};
+
 struct peer_figures {
-	le32 flags; /* zero */
-	le32 reserved;
+	le32 flags;
+	le32 pg;
 };
 WIRE_SIZE(struct peer_figures, 8);
 
@@ -593,10 +597,14 @@ struct peer_figures_store {
 	le64 live_bytes;
 	le64 allocated_bytes;
 	le64 credit_bytes; /* that may still be written there */
-	le32 store;	   /* id in the map */
+	le64 last_reign;   /* of the PG that was asked for: its newest entry; zero: none */
+	le64 last_n;
+	le32 objects; /* of that PG */
+	le32 missing; /* of these: not to be trusted */
+	le32 store;   /* id in the map */
 	le32 reserved;
 };
-WIRE_SIZE(struct peer_figures_store, 40);
+WIRE_SIZE(struct peer_figures_store, 64);
 
 struct peer_figures_row {
 	le64 objects_missing;

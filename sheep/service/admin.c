@@ -293,12 +293,18 @@ static void on_figures(struct figures_query *query, struct figures *figures)
 	figures_done(&told);
 }
 
-void admin_gather(struct admin_call *call,
-		  void (*then)(struct admin_call *call, const struct figures *figures))
+void admin_gather_copies(struct admin_call *call, uint32_t pg,
+			 void (*then)(struct admin_call *call, const struct figures *figures))
 {
 	call->then = then;
 	call->query.done = on_figures;
-	figures_ask(call->node->figures, &call->query, call->deadline_ns);
+	figures_ask(call->node->figures, &call->query, pg, call->deadline_ns);
+}
+
+void admin_gather(struct admin_call *call,
+		  void (*then)(struct admin_call *call, const struct figures *figures))
+{
+	admin_gather_copies(call, FIGURES_NO_PG, then);
 }
 
 uint64_t admin_recovery_rate(struct admin_call *call, const struct figures *figures)

@@ -3,8 +3,9 @@
  *
  * Only for a PG that nobody else can bring back: not while it serves, not while a member that is
  * up has everything (it then waits for copies, not for data), not while members can elect one of them
- * by themselves. Who may be believed, best first: a listed member, marked or with holes; whatever store
- * the operator names. Without his word for the loss the answer only says what would be lost.
+ * by themselves. All sheep that are up are asked what their stores have of it, listed there or not; the
+ * one with the newest entry is to be believed, or the one that the operator names. Without his word for
+ * the loss the answer only says who has what.
  */
 #include <string.h>
 
@@ -47,37 +48,62 @@ static const char *why_not(const struct cluster_map *map, const struct cluster_p
 	return out;
 }
 
-/* The listed store that is up and lacks least, as far as the map knows. 0: none; several: *@others. */
-static uint32_t best_store(const struct cluster_map *map, const struct cluster_pg *pg,
-			   unsigned *others)
+/* ---- whom to believe ---- */
+
+struct candidate {
+	const struct cluster_store *store;
+	const struct figures_store *told;
+	const struct cluster_seat *seat; /* NULL: not listed */
+};
+
+/* In sync, as far as holes go; else the newest entry; then who lacks fewer objects. */
+static bool is_better(const struct candidate *a, const struct candidate *b)
 {
-	static const struct {
-		uint32_t with, without;
-	} ranks[] = {
-		{0, CLUSTER_SEAT_MARKED}, /* in sync, with holes */
-		{CLUSTER_SEAT_MARKED, CLUSTER_SEAT_STALE},
-		{CLUSTER_SEAT_MARKED | CLUSTER_SEAT_STALE, 0},
-	};
-	uint32_t best = 0;
+	bool a_synced = a->seat && !(a->seat->flags & CLUSTER_SEAT_MARKED);
+	bool b_synced = b->seat && !(b->seat->flags & CLUSTER_SEAT_MARKED);
+	int order = version_compare(a->told->last, b->told->last);
 
-	*others = 0;
-	for (size_t r = 0; r < ARRAY_COUNT(ranks) && !best; r++)
-		for (uint32_t i = 0; i < pg->isr_count; i++) {
-			const struct cluster_seat *seat = &pg->isr[i];
-
-			if ((seat->flags & ranks[r].with) != ranks[r].with ||
-			    (seat->flags & ranks[r].without) ||
-			    !cluster_store_is_up(map, seat->store))
-				continue;
-			*others += best != 0;
-			best = best ? best : seat->store;
-		}
-	return best;
+	if (a_synced != b_synced)
+		return a_synced;
+	if (order != 0)
+		return order > 0;
+	return a->told->missing < b->told->missing;
 }
 
-static void add_store(struct text *text, const struct cluster_map *map, uint32_t id)
+#define CANDIDATES_MAX 6u /* that are told of; the best ones */
+
+/* Stores that are up and have something of the PG, or a place in it, best first. */
+static uint32_t find_candidates(const struct cluster_map *map, const struct cluster_pg *pg,
+				const struct figures *figures, struct candidate *out)
 {
-	const struct cluster_store *store = cluster_store(map, id);
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < figures->store_count; i++) {
+		const struct figures_store *told = &figures->stores[i];
+		struct candidate next = {cluster_store(map, told->store), told,
+					 cluster_pg_seat(pg, told->store)};
+		uint32_t at = count;
+
+		if (!next.store || !cluster_store_is_up(map, told->store) ||
+		    (!told->objects && !told->last.reign &&
+		     !cluster_pg_has_target(pg, told->store)))
+			continue;
+		while (at > 0 && is_better(&next, &out[at - 1]))
+			at--;
+		if (at == CANDIDATES_MAX)
+			continue;
+		count = min_of(count + 1, CANDIDATES_MAX);
+		memmove(&out[at + 1], &out[at], (count - 1 - at) * sizeof(*out));
+		out[at] = next;
+	}
+	return count;
+}
+
+/* ---- telling ---- */
+
+static void add_store(struct text *text, const struct cluster_map *map,
+		      const struct cluster_store *store)
+{
 	char uuid[UUID_TEXT_SIZE];
 
 	if (store)
@@ -85,36 +111,54 @@ static void add_store(struct text *text, const struct cluster_map *map, uint32_t
 			    store->node, cluster_store_status(map, store));
 }
 
-/* What the operator has to weigh: who is missing, who would be believed, what is lost. */
-static void refuse_unconfirmed(struct admin_call *call, const struct cluster_pg *pg, uint32_t store)
+static void add_candidate(struct text *text, const struct cluster_map *map,
+			  const struct candidate *candidate)
+{
+	add_store(text, map, candidate->store);
+	text_append(text, ": %u objects, %u of them not whole, newest write (%llu,%llu)%s",
+		    candidate->told->objects, candidate->told->missing,
+		    (unsigned long long)candidate->told->last.reign,
+		    (unsigned long long)candidate->told->last.n,
+		    !candidate->seat ? ", not listed"
+		    : candidate->seat->flags & CLUSTER_SEAT_STALE
+			    ? ", was being filled and may lack more"
+			    : "");
+}
+
+/* What the operator has to weigh: who is missing, who would be believed, what else there is. */
+static void refuse_unconfirmed(struct admin_call *call, const struct cluster_pg *pg,
+			       const struct cluster_store *store, const struct candidate *others,
+			       uint32_t count)
 {
 	const struct cluster_map *map = admin_map(call);
-	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
-	char words[1024];
+	char words[1400];
 	struct text text = text_of(words, sizeof(words));
-	unsigned count = 0;
+	unsigned away = 0;
 
 	text_append(&text, "pg %u: ", pg->id);
 	for (uint32_t i = 0; i < pg->isr_count; i++) {
 		if (cluster_store_is_up(map, pg->isr[i].store))
 			continue;
-		text_append(&text, "%s", count++ ? ", " : "store ");
-		add_store(&text, map, pg->isr[i].store);
+		text_append(&text, "%s", away++ ? ", " : "store ");
+		add_store(&text, map, cluster_store(map, pg->isr[i].store));
 	}
 	text_append(&text,
-		    count ? " may still have all acknowledged writes: bring it back if you can. "
-			  : "no store is known to have all acknowledged writes. ");
-	text_append(&text, "Forcing believes store ");
+		    away ? " may still have all acknowledged writes: bring it back if you can. "
+			 : "no store is known to have all acknowledged writes. ");
+	text_append(&text, "Believing store ");
 	add_store(&text, map, store);
-	text_append(&text, "%s: ",
-		    !seat ? ", which is not listed and may have old data or none"
-		    : seat->flags & CLUSTER_SEAT_STALE
-			    ? ", which was being filled and lacks what had not arrived"
-			    : ", which lacks some objects");
-	text_append(&text, "what it lacks is lost for ever, in every volume, and this is recorded. "
-			   "To do it: --yes-lose-data");
+	text_append(&text, " loses for ever what it lacks, in every volume, and is recorded; to do "
+			   "it: --yes-lose-data. There is: ");
+	for (uint32_t i = 0; i < count; i++) {
+		text_append(&text, "%s", i ? "; " : "");
+		add_candidate(&text, map, &others[i]);
+	}
+	if (count == 0)
+		text_append(&text, "no store that is up and has anything of it");
 	admin_refuse(call, PROTO_STATUS_READ_ONLY, "%s", words);
 }
+
+/* ---- the command ---- */
 
 static void on_forced(struct proposal *proposal, enum proto_status status, const char *text,
 		      uint64_t id)
@@ -126,66 +170,92 @@ static void on_forced(struct proposal *proposal, enum proto_status status, const
 		admin_answer(call, doc_pg(call->node, pg), false);
 }
 
-/* 0: the call has been refused. */
-static uint32_t choose_store(struct admin_call *call, const struct cluster_pg *pg)
+/* The store that the operator names, else the best one. NULL: the call has been refused. */
+static const struct cluster_store *choose_store(struct admin_call *call,
+						const struct cluster_pg *pg,
+						const struct figures *figures,
+						const struct candidate *best, uint32_t count)
 {
-	const struct cluster_map *map = admin_map(call);
 	const struct cluster_store *store;
 	const char *name = NULL;
-	unsigned others = 0;
-	uint32_t best;
 	int rc = admin_text(call, "store", &name);
 
 	if (rc < 0)
-		return 0;
-	if (rc > 0) {
-		store = admin_store(call, name);
-		if (store && !cluster_store_is_up(map, store->id)) {
-			admin_refuse(call, PROTO_STATUS_BUSY, "store '%.64s' is not up", name);
-			return 0;
-		}
-		return store ? store->id : 0;
+		return NULL;
+	if (rc == 0 && figures->unknown_count) {
+		admin_refuse(
+			call, PROTO_STATUS_BUSY,
+			"pg %u: node %u is up and did not say what it has of it: try again, or "
+			"name the store",
+			pg->id, figures->unknown[0]);
+		return NULL;
 	}
-	best = best_store(map, pg, &others);
-	if (!best || others)
-		admin_refuse(call, PROTO_STATUS_INVALID,
-			     best ? "pg %u: %u stores could be believed: name one of `collie pg "
-				    "list`"
-				  : "pg %u: no store that is listed is up; name one that once had "
-				    "it, if there is any",
-			     pg->id, others + 1);
-	return best && !others ? best : 0;
+	if (rc == 0 && count == 0) {
+		admin_refuse(
+			call, PROTO_STATUS_BUSY,
+			"pg %u: no store that is up has anything of it, or a place in it: start "
+			"one, or name the one that is to begin with nothing",
+			pg->id);
+		return NULL;
+	}
+	if (rc == 0)
+		return best->store;
+	store = admin_store(call, name);
+	if (store && !cluster_store_is_up(admin_map(call), store->id)) {
+		admin_refuse(call, PROTO_STATUS_BUSY, "store '%.64s' is not up", name);
+		return NULL;
+	}
+	return store;
+}
+
+/* The PG that `pg` names, if it may be forced. NULL: the call has been refused. */
+static const struct cluster_pg *pg_to_force(struct admin_call *call)
+{
+	const struct cluster_pg *pg;
+	uint64_t id = 0;
+	char why[512];
+
+	if (admin_required_number(call, "pg", UINT32_MAX, &id) < 0)
+		return NULL;
+	pg = cluster_pg(admin_map(call), (uint32_t)id);
+	if (!pg) {
+		admin_refuse(call, PROTO_STATUS_NOT_FOUND, "pg %u: no such placement group",
+			     (unsigned)id);
+		return NULL;
+	}
+	if (why_not(admin_map(call), pg, why, sizeof(why))) {
+		admin_refuse(call, PROTO_STATUS_BUSY, "pg %u: %s", pg->id, why);
+		return NULL;
+	}
+	return pg;
+}
+
+static void force(struct admin_call *call, const struct figures *figures)
+{
+	struct candidate candidates[CANDIDATES_MAX + 1];
+	const struct cluster_pg *pg = pg_to_force(call); /* it may have come back meanwhile */
+	const struct cluster_store *store;
+	bool is_confirmed = false;
+	uint32_t count;
+
+	if (!pg || admin_flag(call, "yes_lose_data", &is_confirmed) < 0)
+		return;
+	count = find_candidates(admin_map(call), pg, figures, candidates);
+	store = choose_store(call, pg, figures, &candidates[0], count);
+	if (!store)
+		return;
+	if (!is_confirmed) {
+		refuse_unconfirmed(call, pg, store, candidates, count);
+		return;
+	}
+	call->subject = pg->id;
+	admin_propose(call, cluster_command_pg_force(pg->id, pg->epoch, store->id), on_forced);
 }
 
 void admin_cluster_force(struct admin_call *call)
 {
-	const struct cluster_map *map = admin_map(call);
-	const struct cluster_pg *pg;
-	uint64_t id = 0;
-	bool is_confirmed = false;
-	char why[512];
-	uint32_t store;
+	const struct cluster_pg *pg = pg_to_force(call);
 
-	if (admin_required_number(call, "pg", UINT32_MAX, &id) < 0 ||
-	    admin_flag(call, "yes_lose_data", &is_confirmed) < 0)
-		return;
-	pg = cluster_pg(map, (uint32_t)id);
-	if (!pg) {
-		admin_refuse(call, PROTO_STATUS_NOT_FOUND, "pg %u: no such placement group",
-			     (unsigned)id);
-		return;
-	}
-	if (why_not(map, pg, why, sizeof(why))) {
-		admin_refuse(call, PROTO_STATUS_BUSY, "pg %u: %s", pg->id, why);
-		return;
-	}
-	store = choose_store(call, pg);
-	if (!store)
-		return;
-	if (!is_confirmed) {
-		refuse_unconfirmed(call, pg, store);
-		return;
-	}
-	call->subject = pg->id;
-	admin_propose(call, cluster_command_pg_force(pg->id, pg->epoch, store), on_forced);
+	if (pg)
+		admin_gather_copies(call, pg->id, force);
 }

@@ -49,6 +49,9 @@ struct admin_call *admin_call_of(struct proposal *proposal);
 /* Ask all sheep for their figures, then `then`. */
 void admin_gather(struct admin_call *call,
 		  void (*then)(struct admin_call *call, const struct figures *figures));
+/* The same, with what each store has of @pg. */
+void admin_gather_copies(struct admin_call *call, uint32_t pg,
+			 void (*then)(struct admin_call *call, const struct figures *figures));
 /* Bytes per second that recovery has moved lately, as the questions so far show. */
 uint64_t admin_recovery_rate(struct admin_call *call, const struct figures *figures);
 

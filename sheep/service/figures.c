@@ -120,8 +120,10 @@ struct gather {
 	struct worker *home; /* who asks */
 	void (*done)(struct gather *gather, struct figures *figures);
 	void *context;
+	uint32_t pg; /* or FIGURES_NO_PG */
 	unsigned left;
 	struct figures figures;
+	struct store_pg_info copies[CLUSTER_NODE_STORES_MAX]; /* of that PG, by our stores */
 };
 
 struct gather_mail {
@@ -129,6 +131,8 @@ struct gather_mail {
 	struct gather *gather;
 	struct worker *worker;
 	struct figures figures;
+	bool has_copy[CLUSTER_NODE_STORES_MAX]; /* its home is that loop */
+	struct store_pg_info copies[CLUSTER_NODE_STORES_MAX];
 };
 
 static void add_our_stores(struct gather *gather)
@@ -154,6 +158,9 @@ static void deliver_answer(struct loop *loop, struct loop_mail *loop_mail)
 	struct gather *gather = mail->gather;
 
 	add(&gather->figures, &mail->figures);
+	for (unsigned i = 0; i < gather->node->store_count; i++)
+		if (mail->has_copy[i])
+			gather->copies[i] = mail->copies[i];
 	free(mail);
 	if (--gather->left > 0)
 		return;
@@ -162,6 +169,18 @@ static void deliver_answer(struct loop *loop, struct loop_mail *loop_mail)
 	      row_compare);
 	gather->done(gather, &gather->figures);
 	free(gather);
+}
+
+/* What our stores have of a PG, where its home is this loop. */
+static void look_at_copies(struct gather_mail *mail, const struct worker *worker, uint32_t pg)
+{
+	const struct node *node = worker->node;
+
+	for (unsigned i = 0; i < node->store_count; i++)
+		if (store_loop_of(node->stores[i].store, pg) == worker->loop) {
+			store_pg_info(node->stores[i].store, pg, &mail->copies[i]);
+			mail->has_copy[i] = true;
+		}
 }
 
 static void deliver_question(struct loop *loop, struct loop_mail *loop_mail)
@@ -189,12 +208,14 @@ static void deliver_question(struct loop *loop, struct loop_mail *loop_mail)
 		pg = status.pg;
 		store = status.store + 1;
 	}
+	if (mail->gather->pg != FIGURES_NO_PG)
+		look_at_copies(mail, mail->worker, mail->gather->pg);
 	mail->mail.deliver = deliver_answer;
 	loop_post(mail->gather->home->loop, &mail->mail);
 }
 
 /* -ENOMEM: nothing has begun. */
-static int gather_start(struct node *node, struct worker *home,
+static int gather_start(struct node *node, struct worker *home, uint32_t pg,
 			void (*done)(struct gather *gather, struct figures *figures), void *context)
 {
 	struct gather *gather = calloc(1, sizeof(*gather));
@@ -215,6 +236,7 @@ static int gather_start(struct node *node, struct worker *home,
 				  .home = home,
 				  .done = done,
 				  .context = context,
+				  .pg = pg,
 				  .left = node->worker_count};
 	for (unsigned i = 0; i < node->worker_count; i++) {
 		mails[i]->gather = gather;
@@ -236,6 +258,10 @@ static void pack(const struct figures *figures, struct peer_figures_store *store
 			.live_bytes = to_le64(figures->stores[i].live_bytes),
 			.allocated_bytes = to_le64(figures->stores[i].allocated_bytes),
 			.credit_bytes = to_le64(figures->stores[i].credit_bytes),
+			.last_reign = to_le64(figures->stores[i].last.reign),
+			.last_n = to_le64(figures->stores[i].last.n),
+			.objects = to_le32(figures->stores[i].objects),
+			.missing = to_le32(figures->stores[i].missing),
 			.store = to_le32(figures->stores[i].store),
 		};
 	for (uint32_t i = 0; i < figures->row_count; i++)
@@ -282,13 +308,16 @@ static void on_figures(struct net_request *request)
 	struct figures_service *service =
 		container_of_type((struct wire_op(*)[OPS_MAX])first, struct figures_service, ops);
 	struct node *node = service->node;
+	const struct peer_figures *body = request->body;
+	uint32_t pg =
+		from_le32(body->flags) & PEER_FIGURES_PG ? from_le32(body->pg) : FIGURES_NO_PG;
 	int rc = -E_SHUTDOWN;
 
 	for (unsigned i = 0; i < node->worker_count; i++)
 		if (node->workers[i].net == net_session_net(request->session))
 			rc = node->phase >= NODE_STOPPING
 				     ? -E_SHUTDOWN
-				     : gather_start(node, &node->workers[i], reply, request);
+				     : gather_start(node, &node->workers[i], pg, reply, request);
 	if (rc < 0)
 		net_reply_status(request, rc);
 }
@@ -298,6 +327,7 @@ static void on_figures(struct net_request *request)
 struct ask {
 	struct figures_query *query; /* NULL: it did not wait for us */
 	uint32_t node;
+	struct peer_figures body;
 	struct net_call call;
 	struct cds_list_head link; /* query.asks */
 };
@@ -349,7 +379,11 @@ static int take_reply(struct figures_query *query, uint32_t node, const struct n
 					  .size_bytes = from_le64(store[i].size_bytes),
 					  .live_bytes = from_le64(store[i].live_bytes),
 					  .allocated_bytes = from_le64(store[i].allocated_bytes),
-					  .credit_bytes = from_le64(store[i].credit_bytes)});
+					  .credit_bytes = from_le64(store[i].credit_bytes),
+					  .last = {.reign = from_le64(store[i].last_reign),
+						   .n = from_le64(store[i].last_n)},
+					  .objects = from_le32(store[i].objects),
+					  .missing = from_le32(store[i].missing)});
 	told.objects_missing = from_le64(body->objects_missing);
 	told.bytes_missing = from_le64(body->bytes_missing);
 	told.objects_moved = from_le64(body->objects_moved);
@@ -437,7 +471,6 @@ static void drop_links(struct figures_service *service)
 static void ask_node(struct figures_service *service, struct figures_query *query,
 		     const struct cluster_node *node)
 {
-	static const struct peer_figures body;
 	struct net_link *link =
 		service->node->phase == NODE_RUNNING ? link_to(service, node) : NULL;
 	struct ask *ask = link ? calloc(1, sizeof(*ask)) : NULL;
@@ -448,10 +481,13 @@ static void ask_node(struct figures_service *service, struct figures_query *quer
 	}
 	ask->query = query;
 	ask->node = node->id;
+	if (query->pg != FIGURES_NO_PG)
+		ask->body = (struct peer_figures){.flags = to_le32(PEER_FIGURES_PG),
+						  .pg = to_le32(query->pg)};
 	ask->call = (struct net_call){
 		.op = PEER_OP_FIGURES,
-		.body = &body,
-		.body_size = sizeof(body),
+		.body = &ask->body,
+		.body_size = sizeof(ask->body),
 		.done = on_reply,
 	};
 	cds_list_add_tail(&ask->link, &query->asks);
@@ -486,7 +522,8 @@ static void on_deadline(struct loop_timer *timer)
 		query_end(query);
 }
 
-void figures_ask(struct figures_service *service, struct figures_query *query, uint64_t deadline_ns)
+void figures_ask(struct figures_service *service, struct figures_query *query, uint32_t pg,
+		 uint64_t deadline_ns)
 {
 	struct node *node = service->node;
 	struct loop *loop = node->workers[0].loop;
@@ -495,6 +532,7 @@ void figures_ask(struct figures_service *service, struct figures_query *query, u
 
 	memset(&query->figures, 0, sizeof(query->figures));
 	query->node = node;
+	query->pg = pg;
 	query->is_over = false;
 	query->left = 0;
 	CDS_INIT_LIST_HEAD(&query->asks);
@@ -503,7 +541,7 @@ void figures_ask(struct figures_service *service, struct figures_query *query, u
 		if ((row->flags & CLUSTER_NODE_UP) && row->id != node->id)
 			ask_node(service, query, row);
 	query->timer = (struct loop_timer){.fire = on_deadline};
-	if (gather_start(node, &node->workers[0], on_own, query) == 0)
+	if (gather_start(node, &node->workers[0], pg, on_own, query) == 0)
 		query->left++;
 	else if (node->id)
 		add_unknown(&query->figures, node->id);

@@ -9,6 +9,7 @@
 
 #include "lib/wire/wire.h"
 #include "lib/loop/loop.h"
+#include "sheep/store/store.h"
 
 struct node;
 struct figures_service;
@@ -25,6 +26,9 @@ struct figures_row {
 struct figures_store {
 	uint32_t store;
 	uint64_t size_bytes, live_bytes, allocated_bytes, credit_bytes;
+	/* of the PG that was asked for, if any */
+	struct version last; /* of its newest entry; zero: it has nothing */
+	uint32_t objects, missing;
 };
 
 struct figures {
@@ -45,6 +49,7 @@ struct figures_query {
 	/* private */
 	struct figures figures;
 	struct node *node;
+	uint32_t pg;
 	unsigned left; /* answers that are due, our own among them */
 	bool is_over;
 	struct cds_list_head asks;
@@ -60,8 +65,12 @@ void figures_free(struct figures_service *service);	/* after figures_stop(); NUL
 /* The peer protocol with our row in it: for net_serve() on every loop. */
 const struct wire_protocol *figures_protocol(const struct figures_service *service);
 
-/* On the engine's loop: ask all sheep that are up, until @deadline_ns at most. */
-void figures_ask(struct figures_service *service, struct figures_query *query,
+#define FIGURES_NO_PG UINT32_MAX
+/*
+ * On the engine's loop: ask all sheep that are up, until @deadline_ns at most. @pg: what do the stores
+ * have of it? FIGURES_NO_PG: of none.
+ */
+void figures_ask(struct figures_service *service, struct figures_query *query, uint32_t pg,
 		 uint64_t deadline_ns);
 /* Give up the links; questions that wait for others end soon. */
 void figures_stop(struct figures_service *service);

@@ -113,7 +113,7 @@ static struct json_object *add_down(struct health *health, const struct group *g
 				    const char *what)
 {
 	struct json_object *problem =
-		health_add(health, HEALTH_ERROR, "%u placement group%s %s: %s", group->pg_count,
+		health_add(health, HEALTH_ERROR, "%u placement group%s %s%s", group->pg_count,
 			   group->pg_count == 1 ? "" : "s",
 			   group->pg_count == 1 ? "is down" : "are down", what);
 	struct json_object *pgs = json_object_object_get(problem, "pgs");
@@ -135,10 +135,10 @@ static void say_floor(struct health *health, const struct group *group, const ch
 	struct json_object *problem;
 
 	if (group->store_count)
-		snprintf(what, sizeof(what), "they have too few copies and wait for store%s %s",
+		snprintf(what, sizeof(what), " with too few copies, waiting for store%s %s",
 			 group->store_count == 1 ? "" : "s", stores);
 	else
-		snprintf(what, sizeof(what), "fewer than %u copies are in sync",
+		snprintf(what, sizeof(what), ": fewer than %u copies are in sync",
 			 policy->min_insync);
 	problem = add_down(health, group, what);
 	health_means(problem,
@@ -162,7 +162,7 @@ static void say_group(struct health *health, const struct group *group)
 	(void)stores_text(health->map, group->stores, group->store_count, stores, sizeof(stores));
 	switch (group->reason) {
 	case REASON_NEW:
-		problem = add_down(health, group, "they have no stores yet");
+		problem = add_down(health, group, ": no stores are given yet");
 		health_means(problem, "nothing can be written there; nothing is lost");
 		health_do(problem, "wait a moment; if it stays so there are no stores that may "
 				   "take them: collie store list");
@@ -171,7 +171,7 @@ static void say_group(struct health *health, const struct group *group)
 		say_floor(health, group, stores);
 		break;
 	case REASON_ABSENT:
-		snprintf(what, sizeof(what), "they need store%s %s",
+		snprintf(what, sizeof(what), ", waiting for store%s %s",
 			 group->store_count == 1 ? "" : "s", stores);
 		problem = add_down(health, group, what);
 		health_means(problem, "only %s acknowledged writes; reads and writes there wait",
@@ -183,7 +183,7 @@ static void say_group(struct health *health, const struct group *group)
 		break;
 	case REASON_ELECTION:
 		health_span(cluster_setting_ns(health->map, CLUSTER_SETTING_POWER_LOSS_WAIT), wait);
-		snprintf(what, sizeof(what), "none of their stores was stopped cleanly%s%s",
+		snprintf(what, sizeof(what), ": none of the stores was stopped cleanly%s%s",
 			 group->store_count ? "; still away: " : "", stores);
 		problem = add_down(health, group, what);
 		health_means(problem,
@@ -194,7 +194,7 @@ static void say_group(struct health *health, const struct group *group)
 		health_do(problem, group->store_count ? "start what is away, or wait" : "wait");
 		break;
 	case REASON_LOST:
-		snprintf(what, sizeof(what), "no store that is up can lead%s%s",
+		snprintf(what, sizeof(what), ": no store that is up can lead%s%s",
 			 group->store_count ? "; away: " : "", stores);
 		problem = add_down(health, group, what);
 		health_means(problem, "the copies that are here were being filled and are not "
