@@ -163,6 +163,26 @@ int64_t sim_file_peek(struct sim_host *host, const char *path, void *data, size_
 int sim_file_poke(struct sim_host *host, const char *path, const void *data, size_t size,
 		  uint64_t offset);
 
+/*
+ * Every write and sync of the host's files, as they begin and as they are done, in the order in which they do.
+ * Blocking ones do both at once. What begins and is never done was in flight when its process died,
+ * and did not happen.
+ */
+enum sim_disk_event {
+	SIM_DISK_WRITE_BEGUN,
+	SIM_DISK_WRITE_DONE,
+	SIM_DISK_SYNC_BEGUN,
+	SIM_DISK_SYNC_DONE
+};
+
+struct sim_disk_watch {
+	/* @op is the same for both ends of an operation. @iov: of WRITE_BEGUN only. */
+	void (*event)(struct sim_disk_watch *watch, enum sim_disk_event what, const void *op,
+		      const char *path, const struct iovec *iov, unsigned count, uint64_t offset);
+};
+/* One at a time; NULL: nobody. */
+void sim_host_watch_disk(struct sim_host *host, struct sim_disk_watch *watch);
+
 /* ---- network ---- */
 
 /* Delay of each message from @from to @to. */

@@ -144,6 +144,16 @@ struct sim_inode *sim_fs_find(struct sim_host *host, const char *path)
 	return entry ? entry->inode : NULL;
 }
 
+const char *sim_fs_path(struct sim_host *host, const struct sim_inode *inode)
+{
+	struct sim_entry *entry, *next;
+
+	HASH_ITER(hh, host->fs.entries, entry, next)
+		if (entry->inode == inode)
+			return entry->path;
+	return ""; /* it has no name any more */
+}
+
 /* ---- calls ---- */
 
 static int open_checks(const struct sim_entry *entry, unsigned flags)

@@ -108,6 +108,40 @@ int sim_file_unhang(struct sim_host *host, const char *path)
 	return 0;
 }
 
+/* ---- watching ---- */
+
+void sim_host_watch_disk(struct sim_host *host, struct sim_disk_watch *watch)
+{
+	host->fs.watch = watch;
+}
+
+void sim_file_tell(struct sim_host *host, enum sim_disk_event what, const void *op,
+		   const struct sim_inode *inode, const struct iovec *iov, unsigned count,
+		   uint64_t offset)
+{
+	struct sim_disk_watch *watch = host->fs.watch;
+
+	if (watch)
+		watch->event(watch, what, op, sim_fs_path(host, inode), iov, count, offset);
+}
+
+static void tell_begun(struct sim_host *host, const struct loop_op *op)
+{
+	if (op->kind == LOOP_OP_WRITE)
+		sim_file_tell(host, SIM_DISK_WRITE_BEGUN, op, inode_of(op), op->iov, op->iov_count,
+			      op->offset);
+	else if (op->kind == LOOP_OP_SYNC)
+		sim_file_tell(host, SIM_DISK_SYNC_BEGUN, op, inode_of(op), NULL, 0, 0);
+}
+
+static void tell_done(struct sim_host *host, const struct loop_op *op)
+{
+	if (op->kind == LOOP_OP_WRITE)
+		sim_file_tell(host, SIM_DISK_WRITE_DONE, op, inode_of(op), NULL, 0, 0);
+	else if (op->kind == LOOP_OP_SYNC)
+		sim_file_tell(host, SIM_DISK_SYNC_DONE, op, inode_of(op), NULL, 0, 0);
+}
+
 /* ---- what each kind does ---- */
 
 static int do_open(struct loop_op *op, struct sim_op *sim_op)
@@ -246,6 +280,7 @@ static void on_end(struct sim_event *event)
 		return;
 	}
 	result = perform(op, sim_op, fault);
+	tell_done(host_of(op), op);
 	sim_op_free(sim_op);
 	sim_finish(op, result);
 }
@@ -276,6 +311,7 @@ void sim_file_submit(struct sim_loop *loop, struct loop_op *op)
 	}
 	sim_op = sim_op_new(op, on_end);
 	sim_op->begin_order = host->fs.order;
+	tell_begun(host, op);
 	sim_schedule(host->world, &sim_op->event,
 		     host->world->now_ns + draw_latency(host, op->kind));
 }
@@ -297,6 +333,8 @@ void sim_file_op_lost(struct sim_op *sim_op)
 
 	if ((op->kind == LOOP_OP_WRITE || op->kind == LOOP_OP_UNLINK ||
 	     op->kind == LOOP_OP_ALLOCATE) &&
-	    !sim_op->hangs_on && sim_coin(sim_op->world))
+	    !sim_op->hangs_on && sim_coin(sim_op->world)) {
 		(void)kinds[op->kind].perform(op, sim_op);
+		tell_done(host_of(op), op);
+	}
 }

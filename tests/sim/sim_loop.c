@@ -225,7 +225,14 @@ static int sync_write(struct loop_backend *backend, struct loop_file *file, cons
 		return -EIO;
 	if (mine->flags & LOOP_FILE_APPEND)
 		offset = mine->inode->size;
-	return sim_inode_write(mine->inode, data, size, offset);
+
+	struct sim_host *host = process_of(backend)->host;
+	struct iovec iov = {(void *)(uintptr_t)data, size};
+
+	sim_file_tell(host, SIM_DISK_WRITE_BEGUN, data, mine->inode, &iov, 1, offset);
+	int rc = sim_inode_write(mine->inode, data, size, offset);
+	sim_file_tell(host, SIM_DISK_WRITE_DONE, data, mine->inode, NULL, 0, 0);
+	return rc;
 }
 
 static int sync_fsync(struct loop_backend *backend, struct loop_file *file)
@@ -234,7 +241,9 @@ static int sync_fsync(struct loop_backend *backend, struct loop_file *file)
 
 	if (sim_fault_meet(inode, LOOP_OP_SYNC) >= 0)
 		return -EIO;
+	sim_file_tell(process_of(backend)->host, SIM_DISK_SYNC_BEGUN, file, inode, NULL, 0, 0);
 	sim_inode_sync(inode, UINT64_MAX);
+	sim_file_tell(process_of(backend)->host, SIM_DISK_SYNC_DONE, file, inode, NULL, 0, 0);
 	return 0;
 }
 

@@ -78,6 +78,7 @@ struct sim_fs {
 	struct sim_faults faults; /* of any file */
 	bool is_hanging;
 	struct sim_latency latency;
+	struct sim_disk_watch *watch; /* NULL: nobody */
 };
 
 struct sim_host {
@@ -211,6 +212,7 @@ void sim_fs_done(struct sim_host *host);
 void sim_fs_power_cut(struct sim_host *host, enum sim_power_cut mode);
 /* NULL: no such name. */
 struct sim_inode *sim_fs_find(struct sim_host *host, const char *path);
+const char *sim_fs_path(struct sim_host *host, const struct sim_inode *inode);
 int sim_fs_open(struct sim_process *process, const char *path, unsigned flags,
 		struct loop_file **out);
 int sim_fs_unlink(struct sim_host *host, const char *path);
@@ -227,6 +229,10 @@ void sim_file_submit(struct sim_loop *loop, struct loop_op *op);
 void sim_file_cancel(struct sim_loop *loop, struct loop_op *op);
 /* Its process dies while it is in flight: it may have happened. */
 void sim_file_op_lost(struct sim_op *op);
+/* Tell who watches the disk. */
+void sim_file_tell(struct sim_host *host, enum sim_disk_event what, const void *op,
+		   const struct sim_inode *inode, const struct iovec *iov, unsigned count,
+		   uint64_t offset);
 /* The fault that @kind on @inode meets now, or -1. */
 int sim_fault_meet(struct sim_inode *inode, enum loop_op_kind kind);
 

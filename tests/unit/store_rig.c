@@ -297,7 +297,7 @@ int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 		if (states[i] == BLOCK_DATA) {
 			tags[i] = tag_of(data);
 		} else {
-			assert_memory_equal(data, zeroes, BLOCK_SIZE);
+			assert_true(memcmp(data, zeroes, BLOCK_SIZE) == 0);
 			tags[i] = states[i] == BLOCK_ZERO ? RIG_TAG_ZERO : RIG_TAG_ABSENT;
 		}
 	}
