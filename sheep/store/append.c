@@ -425,44 +425,6 @@ void append_applied(struct batch *batch)
 	}
 }
 
-void append_synced(struct shard *shard)
-{
-	while (!cds_list_empty(&shard->held_appends)) {
-		struct store_append *a =
-			cds_list_first_entry(&shard->held_appends, struct store_append, link);
-		if (a->lsn > shard->synced_ticket)
-			break;
-		cds_list_del(&a->link);
-		a->done(a, 0);
-	}
-	while (!cds_list_empty(&shard->sync_waiters)) {
-		struct sync_waiter *w =
-			cds_list_first_entry(&shard->sync_waiters, struct sync_waiter, link);
-		if (w->ticket > shard->synced_ticket)
-			break;
-		cds_list_del(&w->link);
-		loop_complete(shard->loop, w->op, 0);
-		cds_list_add(&w->link, &shard->spare_waiters);
-	}
-}
-
-void append_abandon_held(struct shard *shard, int error)
-{
-	while (!cds_list_empty(&shard->held_appends)) {
-		struct store_append *a =
-			cds_list_first_entry(&shard->held_appends, struct store_append, link);
-		cds_list_del(&a->link);
-		a->done(a, error);
-	}
-	while (!cds_list_empty(&shard->sync_waiters)) {
-		struct sync_waiter *w =
-			cds_list_first_entry(&shard->sync_waiters, struct sync_waiter, link);
-		cds_list_del(&w->link);
-		loop_complete(shard->loop, w->op, error);
-		cds_list_add(&w->link, &shard->spare_waiters);
-	}
-}
-
 /* The kernel may still read the payload: our reference keeps it from being used again. */
 void append_abandon(struct batch *batch, int error)
 {
@@ -477,36 +439,4 @@ void append_abandon(struct batch *batch, int error)
 				(void)batch_hold(batch, buffer_get(a->slices[i].buffer));
 		a->done(a, error);
 	}
-}
-
-/* ---- sync ---- */
-
-void store_sync(struct store *store, uint32_t pg, struct loop_op *op)
-{
-	struct shard *shard = shard_of(store, pg);
-	uint64_t ticket = shard->next_ticket - 1;
-	struct sync_waiter *w;
-
-	if (shard_is_failed(shard)) {
-		loop_complete(shard->loop, op, -E_STORE_FAILED);
-		return;
-	}
-	if (ticket <= shard->synced_ticket) {
-		loop_complete(shard->loop, op, 0);
-		return;
-	}
-	if (cds_list_empty(&shard->spare_waiters)) {
-		w = malloc(sizeof(*w));
-		if (!w) {
-			loop_complete(shard->loop, op, -ENOMEM);
-			return;
-		}
-	} else {
-		w = cds_list_first_entry(&shard->spare_waiters, struct sync_waiter, link);
-		cds_list_del(&w->link);
-	}
-	w->op = op;
-	w->ticket = ticket;
-	cds_list_add_tail(&w->link, &shard->sync_waiters);
-	log_kick(shard);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/base/crc32c.h"
+#include "lib/base/rule.h"
 #include "sheep/store/checkpoint.h"
 
 struct body_write {
@@ -189,7 +190,7 @@ static void put_pg(struct checkpoint *c, const struct pg *pg)
 	body_put(c, &r, sizeof(r));
 	for (uint32_t i = 0; i < record->tail_count; i++) {
 		const struct tail_slot *slot = &record->tail[record->tail_head + i];
-		if (slot->ticket <= c->shard->applied_ticket)
+		if (RULE(T2_TAIL_KEPT) && slot->ticket <= c->shard->applied_ticket)
 			put_tail(c, pg->id, &slot->entry);
 	}
 	for (uint32_t i = 0; i < record->session_count; i++)

@@ -19,6 +19,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/crc32c.h"
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "sheep/store/checkpoint.h"
 
 #define WRITES_MAX 4u /* of the body, in flight, before going on with the tables */
@@ -222,6 +223,7 @@ static void on_sealed(struct io *io, int result)
 	}
 	if (!c->is_header_written) {
 		c->is_header_written = true;
+		SIM_POINT(CHECKPOINT_WRITTEN);
 		io_sync(shard, &c->seal, c->files[c->area]);
 		return;
 	}
@@ -287,7 +289,7 @@ void checkpoint_step(struct shard *shard)
 		}
 	}
 	if (c->state == CHECKPOINT_SYNCING && c->writes == 0) {
-		if (shard->synced_lsn >= c->lsn_end)
+		if (!RULE(D2_CHECKPOINT_SYNCS) || shard->synced_lsn >= c->lsn_end)
 			seal(c);
 		else if (shard->written_lsn >= c->lsn_end)
 			log_wait_sync(shard);

@@ -10,6 +10,7 @@
 
 #include "lib/base/bitmap.h"
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "sheep/store/store_priv.h"
 
 /* ---- pages that an entry needs ---- */
@@ -280,7 +281,8 @@ static int apply_move(struct shard *shard, const struct batch_entry *e, uint32_t
 	for (uint32_t i = 0; i < e->data_blocks; i++) {
 		uint32_t block = e->block + i;
 		struct page *page = cache_page(shard, t.object->slots[block / DISK_PAGE_BLOCKS]);
-		if (!page || page->places[block % DISK_PAGE_BLOCKS] != e->from + i)
+		if (!page ||
+		    (RULE(D1_MOVE_VOID) && page->places[block % DISK_PAGE_BLOCKS] != e->from + i))
 			continue;
 		cache_dirty(shard, page);
 		set_block(&t, page, block, payload_place + e->payload + i, from_le32(e->crcs[i]));

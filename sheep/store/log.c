@@ -13,141 +13,13 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "sheep/store/store_priv.h"
 
 static void submit_all(struct shard *shard);
 static void apply_written(struct shard *shard);
 
-/* ---- batches ---- */
-
-static void on_written(struct io *io, int result);
-static void on_pages(struct waiter *waiter);
-
-static struct batch *batch_new(struct shard *shard)
-{
-	struct batch *batch = calloc(1, sizeof(*batch));
-
-	if (!batch)
-		return NULL;
-	batch->shard = shard;
-	batch->descriptor = buffer_new(loop_buffers(shard->loop), DESCRIPTOR_SIZE);
-	if (!batch->descriptor) {
-		free(batch);
-		return NULL;
-	}
-	CDS_INIT_LIST_HEAD(&batch->link);
-	CDS_INIT_LIST_HEAD(&batch->appends);
-	batch->io.done = on_written;
-	batch->waiter.ready = on_pages;
-	return batch;
-}
-
-static void batch_destroy(struct batch *batch)
-{
-	if (!batch)
-		return;
-	for (uint32_t i = 0; i < batch->held_count; i++)
-		buffer_put(batch->held[i]);
-	free(batch->held);
-	buffer_put(batch->descriptor);
-	free(batch);
-}
-
-/*
- * A batch that ends with the segment wastes nothing. Internal batches go first: where they will end is
- * foreseen; what callers have queued is not.
- */
-static uint32_t blocks_for(struct shard *shard, bool is_internal)
-{
-	uint32_t at = shard->block;
-	struct batch *batch;
-
-	if (!is_internal && !cds_list_empty(&shard->queue))
-		return shard->batch_blocks_max;
-	cds_list_for_each_entry(batch, &shard->internal, link) {
-		uint32_t blocks =
-			batch_descriptor_blocks(batch->writer.used) + batch->payload_blocks;
-		at = at + blocks <= shard->segment_blocks ? at + blocks : blocks;
-	}
-	if (shard->segment_blocks - at <= 2)
-		return shard->batch_blocks_max;
-	return min_of(shard->batch_blocks_max, shard->segment_blocks - at - 2);
-}
-
-/* They are made as the load needs them and kept: in steady state none is allocated. */
-struct batch *batch_get(struct shard *shard, bool is_internal)
-{
-	struct batch *batch;
-
-	if (cds_list_empty(&shard->spare_batches)) {
-		batch = batch_new(shard);
-		if (!batch)
-			return NULL;
-	} else {
-		batch = cds_list_first_entry(&shard->spare_batches, struct batch, link);
-		cds_list_del(&batch->link);
-	}
-	CDS_INIT_LIST_HEAD(&batch->link);
-	batch_begin(&batch->writer, batch->descriptor->data, DESCRIPTOR_SIZE);
-	batch->state = BATCH_OPEN;
-	batch->is_internal = is_internal;
-	batch->ticket = is_internal ? 0 : shard->next_ticket++;
-	batch->payload_blocks = 0;
-	batch->blocks_max = blocks_for(shard, is_internal);
-	batch->iov_count = 1;
-	batch->apply_offset = 0;
-	batch->sets = 0;
-	batch->charge = 0;
-	batch->applied = NULL;
-	batch->context = NULL;
-	return batch;
-}
-
-void batch_put(struct batch *batch)
-{
-	for (uint32_t i = 0; i < batch->held_count; i++)
-		buffer_put(batch->held[i]);
-	batch->held_count = 0;
-	cds_list_del(&batch->link);
-	cds_list_add(&batch->link, &batch->shard->spare_batches);
-}
-
-int batch_hold(struct batch *batch, struct buffer *buffer)
-{
-	if (batch->held_count == batch->held_max) {
-		uint32_t max = batch->held_max ? batch->held_max * 2 : 16;
-		void *held = realloc(batch->held, max * sizeof(struct buffer *));
-		if (!held)
-			return -ENOMEM;
-		batch->held = held;
-		batch->held_max = max;
-	}
-	batch->held[batch->held_count++] = buffer;
-	return 0;
-}
-
-void batch_add_iov(struct batch *batch, void *data, uint32_t size)
-{
-	struct iovec *last = &batch->iov[batch->iov_count - 1];
-
-	if (batch->iov_count > 1 && (uint8_t *)last->iov_base + last->iov_len == data) {
-		last->iov_len += size;
-		return;
-	}
-	assert(batch->iov_count <= BATCH_IOVECS_MAX);
-	batch->iov[batch->iov_count++] = (struct iovec){data, size};
-}
-
-/* What is left of the descriptor is kept for commit points. */
-bool batch_has_room(const struct batch *batch, uint32_t entry_bytes, uint32_t blocks,
-		    uint32_t iovecs)
-{
-	bool is_empty = batch->writer.entry_count == 0;
-
-	return entry_bytes + 4096 <= batch_room(&batch->writer) &&
-	       (is_empty || batch->payload_blocks + blocks <= batch->blocks_max) &&
-	       batch->iov_count + iovecs <= BATCH_IOVECS_MAX;
-}
+/* ---- queues ---- */
 
 void log_queue_open(struct shard *shard)
 {
@@ -183,61 +55,6 @@ static void on_turn_end(struct loop_hook *hook)
 	}
 	submit_all(shard);
 	shard_publish(shard);
-}
-
-/* ---- sync ---- */
-
-static void on_synced(struct io *io, int result)
-{
-	struct shard *shard = container_of_type(io, struct shard, sync_io);
-
-	if (shard_is_failed(shard))
-		return;
-	shard->is_syncing = false;
-	if (result < 0) {
-		shard_fail(shard, result, "sync");
-		return;
-	}
-	shard->counters.syncs++;
-	shard->synced_lsn = shard->sync_lsn;
-	shard->synced_ticket = shard->sync_ticket;
-	append_synced(shard);
-	checkpoint_step(shard);
-	log_kick(shard);
-	shard_check_stop(shard);
-}
-
-/* Everything that is written by now; what comes later needs another one. */
-static void start_sync(struct shard *shard)
-{
-	if (shard->is_syncing || !shard->wants_sync)
-		return;
-	shard->wants_sync = false;
-	shard->is_syncing = true;
-	shard->sync_lsn = shard->written_lsn;
-	shard->sync_ticket = shard->written_ticket;
-	io_sync(shard, &shard->sync_io, shard->segments[shard->current].file);
-}
-
-/* Is there anybody whom a sync of what is written now would serve? */
-static bool has_sync_need(struct shard *shard)
-{
-	if (shard->written_lsn == shard->synced_lsn &&
-	    shard->written_ticket == shard->synced_ticket)
-		return false;
-	if (!cds_list_empty(&shard->sync_waiters)) {
-		struct sync_waiter *first =
-			cds_list_first_entry(&shard->sync_waiters, struct sync_waiter, link);
-		if (first->ticket <= shard->written_ticket)
-			return true;
-	}
-	return !cds_list_empty(&shard->held_appends);
-}
-
-void log_wait_sync(struct shard *shard)
-{
-	shard->wants_sync = true;
-	start_sync(shard);
 }
 
 /* ---- submitting ---- */
@@ -318,7 +135,7 @@ static bool switch_segment(struct shard *shard, bool is_internal)
 	}
 	if (shard->written_lsn + 1 != shard->next_lsn)
 		return false; /* its completion comes back here */
-	if (shard->synced_lsn != shard->written_lsn) {
+	if (RULE(D2_SYNC_BEFORE_LEAVING) && shard->synced_lsn != shard->written_lsn) {
 		log_wait_sync(shard);
 		return false;
 	}
@@ -331,6 +148,7 @@ static bool switch_segment(struct shard *shard, bool is_internal)
 	shard->segments[shard->current].generation = ++shard->generation;
 	shard->segments[shard->current].was_barren = false;
 	preparer_kick(shard);
+	SIM_POINT(SEGMENT_LEFT);
 	return true;
 }
 
@@ -379,7 +197,7 @@ static void submit_all(struct shard *shard)
 			break;
 		batch = NULL;
 	}
-	if (has_sync_need(shard))
+	if (log_has_sync_need(shard))
 		log_wait_sync(shard);
 	checkpoint_kick(shard, false);
 	cleaner_kick(shard);
@@ -408,7 +226,7 @@ static void advance_written(struct shard *shard)
 	}
 }
 
-static void on_written(struct io *io, int result)
+void log_on_written(struct io *io, int result)
 {
 	struct batch *batch = container_of_type(io, struct batch, io);
 	struct shard *shard = batch->shard;
@@ -495,7 +313,7 @@ static void apply_written(struct shard *shard)
 	}
 }
 
-static void on_pages(struct waiter *waiter)
+void log_on_pages(struct waiter *waiter)
 {
 	struct batch *batch = container_of_type(waiter, struct batch, waiter);
 
@@ -539,7 +357,7 @@ void log_abandon(struct shard *shard, int error)
 		}
 	}
 	shard->inflight_count = 0;
-	append_abandon_held(shard, error);
+	sync_abandon(shard, error);
 }
 
 int log_new(struct shard *shard)
@@ -552,7 +370,7 @@ int log_new(struct shard *shard)
 	CDS_INIT_LIST_HEAD(&shard->sync_waiters);
 	CDS_INIT_LIST_HEAD(&shard->spare_waiters);
 	CDS_INIT_LIST_HEAD(&shard->commit_dirty);
-	shard->sync_io.done = on_synced;
+	sync_init(shard);
 	shard->hook.run = on_turn_end;
 	shard->hook.phase = LOOP_HOOK_COMMIT;
 	shard->next_ticket = 1;

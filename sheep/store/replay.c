@@ -17,6 +17,7 @@
 #include "lib/base/bitmap.h"
 #include "lib/base/crc32c.h"
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "sheep/store/checkpoint.h"
 
 struct replay {
@@ -157,7 +158,7 @@ static bool scan_behind(struct replay *r, struct error *err)
 		block = 0;
 		generation++;
 	}
-	return is_damage || r->synced_lsn >= r->lsn;
+	return RULE(D3_CORRUPT_IS_NO_TAIL) && (is_damage || r->synced_lsn >= r->lsn);
 }
 
 /* ---- the PG's record: at run time it is kept when the entry is queued ---- */
@@ -361,7 +362,7 @@ static int replay_all(struct replay *r, struct error *err)
 		int state = is_there ? check_batch(r, &f) : -E_CORRUPT;
 		if (state <= 0) {
 			bool is_damage = scan_behind(r, err);
-			if (!is_damage)
+			if (!is_damage && RULE(D0_ONE_LOG))
 				return 0; /* the end: what is broken was never synced */
 			if (state < 0) {
 				log_error(

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "sheep/store/store_priv.h"
 
 static const struct {
@@ -140,6 +141,8 @@ void segment_mark_empty(struct shard *shard, uint64_t checkpoint, uint64_t repla
 			segment->empty_checkpoint = checkpoint;
 		}
 	}
+	if (!RULE(D2_REUSE_AFTER_CHECKPOINT))
+		segment_release(shard, checkpoint);
 }
 
 void segment_release(struct shard *shard, uint64_t durable_checkpoint)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "lib/base/log.h"
+#include "lib/base/rule.h"
 #include "sheep/store/store_priv.h"
 
 /* ---- PGs ---- */
@@ -168,7 +169,7 @@ void shard_fail(struct shard *shard, int error, const char *what)
 {
 	struct store *store = shard->store;
 
-	if (shard->state == SHARD_FAILED || shard->state == SHARD_STOPPED)
+	if (shard->state == SHARD_FAILED || shard->state == SHARD_STOPPED || !RULE(D3_FAIL_STOP))
 		return;
 
 	bool is_first = !__atomic_exchange_n(&store->is_failed, true, __ATOMIC_ACQ_REL);

@@ -406,17 +406,28 @@ uint32_t segment_unfilled(const struct shard *shard);
 /* Segments that are or can be made free. */
 uint32_t segment_available(const struct shard *shard);
 
-/* log.c */
+/* pool.c */
 struct batch *batch_get(struct shard *shard, bool is_internal);
 void batch_put(struct batch *batch);
+void batch_destroy(struct batch *batch);
 int batch_hold(struct batch *batch, struct buffer *buffer); /* takes the reference */
 void batch_add_iov(struct batch *batch, void *data, uint32_t size);
 bool batch_has_room(const struct batch *batch, uint32_t entry_bytes, uint32_t blocks,
 		    uint32_t iovecs);
+
+/* sync.c */
+void sync_init(struct shard *shard);
+/* Is there anybody whom a sync of what is written now would serve? */
+bool log_has_sync_need(struct shard *shard);
+void log_wait_sync(struct shard *shard);
+void sync_abandon(struct shard *shard, int error);
+
+/* log.c */
+void log_on_written(struct io *io, int result);
+void log_on_pages(struct waiter *waiter);
 void log_queue_open(struct shard *shard);
 void log_queue_internal(struct batch *batch);
 void log_kick(struct shard *shard); /* submit at the end of the turn */
-void log_wait_sync(struct shard *shard);
 void log_abandon(struct shard *shard, int error);
 bool log_is_idle(struct shard *shard);
 bool log_is_stalled(const struct shard *shard);
@@ -427,11 +438,9 @@ void log_free(struct shard *shard);
 /* append.c */
 /* The batch is in the index: tell its callers, or keep those that wait for a sync. */
 void append_applied(struct batch *batch);
-void append_synced(struct shard *shard);
 void append_abandon(struct batch *batch, int error);
 /* The record of a PG goes, with the next batch. */
 int append_drop_record(struct shard *shard, uint32_t pg);
-void append_abandon_held(struct shard *shard, int error);
 
 /* overlay.c */
 struct flight *overlay_find(const struct overlay *overlay, uint32_t pg,

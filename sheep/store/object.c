@@ -1,0 +1,61 @@
+/*
+ * Which objects there are: the table, and over it what is in flight. Both are in key order per PG, so a
+ * walk merges them.
+ */
+#include "sheep/store/store_priv.h"
+
+static void describe(const struct flight *f, const struct object *object, struct store_object *out)
+{
+	*out = (struct store_object){0};
+	if (object)
+		*out = (struct store_object){.key = object_key_of(object),
+					     .family = object->family,
+					     .version = object->version,
+					     .is_missing = object->flags & OBJECT_MISSING,
+					     .data_blocks = object->data_blocks};
+	if (f) {
+		out->key = f->key;
+		out->family = f->family;
+		out->version = f->version;
+		out->is_missing = f->is_missing;
+	}
+}
+
+int store_object(struct store *store, uint32_t pg_id, const struct object_key *key,
+		 struct store_object *out)
+{
+	struct shard *shard = shard_of(store, pg_id);
+	struct pg *pg = shard_pg(shard, pg_id);
+	const struct flight *f = overlay_find(&shard->overlay, pg_id, key);
+	const struct object *object = pg ? table_find(&pg->table, key, NULL) : NULL;
+
+	if (f ? !f->exists : !object)
+		return 0;
+	describe(f, object, out);
+	return 1;
+}
+
+int store_object_next(struct store *store, uint32_t pg_id, const struct object_key *after,
+		      struct store_object *out)
+{
+	struct shard *shard = shard_of(store, pg_id);
+	struct pg *pg = shard_pg(shard, pg_id);
+	const struct flight *f = overlay_next(&shard->overlay, pg_id, after);
+	const struct object *object = pg ? table_next(&pg->table, after) : NULL;
+
+	while (object) {
+		struct object_key key = object_key_of(object);
+		const struct flight *own = overlay_find(&shard->overlay, pg_id, &key);
+		if (f && object_key_compare(&f->key, &key) < 0)
+			break;
+		if (!own || own->exists) {
+			describe(own, object, out);
+			return 1;
+		}
+		object = table_next(&pg->table, &key); /* its deletion is in flight */
+	}
+	if (!f)
+		return 0;
+	describe(f, NULL, out);
+	return 1;
+}
