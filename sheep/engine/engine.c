@@ -13,6 +13,7 @@
 
 static const struct engine_driver *const drivers[] = {
 	&local_driver,
+	&zk_driver,
 };
 
 static const uint8_t engine_next[ENGINE_STATE_COUNT] = {

@@ -54,6 +54,7 @@ struct engine {
 };
 
 extern const struct engine_driver local_driver;
+extern const struct engine_driver zk_driver;
 
 int engine_base_init(struct engine *engine, const struct engine_driver *driver, struct loop *loop,
 		     const struct engine_options *options, const struct engine_callbacks *callbacks,

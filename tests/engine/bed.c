@@ -35,9 +35,11 @@ static struct member *user(void *context, enum moment moment)
 
 static void check_truth(struct member *member)
 {
-	uint64_t *truth = &member->bed->truth[member->index];
+	struct bed *bed = member->bed;
+	uint64_t slot = bed->slot ? bed->slot(member->index) : member->index;
+	uint64_t *truth = &bed->truth[slot];
 
-	assert_true(member->index < BED_INDEX_MAX);
+	assert_true(slot < BED_INDEX_MAX);
 	if (!*truth)
 		*truth = member->digest;
 	assert_int_equal(*truth, member->digest);
@@ -262,6 +264,22 @@ struct member *bed_start(struct bed *bed, unsigned number)
 	if (bed_try_start(bed, number, &err) < 0)
 		fail_msg("member %u: %s", number, err.text);
 	return &bed->members[number];
+}
+
+void bed_start_fails(struct bed *bed, unsigned number, int code, struct error *err)
+{
+	struct member *member = &bed->members[number];
+	int rc = bed_try_start(bed, number, err);
+
+	if (rc < 0) {
+		assert_int_equal(rc, code);
+		return;
+	}
+	assert_true(bed->is_late);
+	BED_UNTIL(bed, member->has_failed);
+	assert_int_equal(member->failure.code, code);
+	*err = member->failure;
+	bed_leave(bed, number);
 }
 
 static bool all_see_all(struct bed *bed)

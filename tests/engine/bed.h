@@ -27,7 +27,7 @@
 
 #define BED_MEMBERS	 6
 #define BED_COMMANDS_MAX 20000 /* of each member over all its starts */
-#define BED_INDEX_MAX	 100000
+#define BED_INDEX_MAX	 400000
 #define BED_ENDS_MAX	 64
 
 struct bed;
@@ -77,7 +77,7 @@ struct member {
 
 struct bed {
 	struct member members[BED_MEMBERS];
-	uint64_t truth[BED_INDEX_MAX]; /* digest at an index; 0: nobody was there */
+	uint64_t truth[BED_INDEX_MAX]; /* digest at a slot, of an index; 0: nobody was there */
 	uint8_t commits[BED_MEMBERS][BED_COMMANDS_MAX];
 	size_t image_pad;	/* bytes added to each image */
 	uint32_t command_size;	/* of commands; 0: small ones of various sizes */
@@ -86,8 +86,12 @@ struct bed {
 	bool in_call;
 	uint64_t ask_again_ns; /* propose again what was not committed after so long */
 	/* given by the program */
-	bool is_exact; /* it never commits a proposal twice, nor loses one but by a crash */
+	bool is_exact;	       /* it never commits a proposal twice, nor loses one but by a crash */
+	bool knows_no_deaths;  /* only who leaves is said to have ended */
+	bool is_late;	       /* what engine_open() refuses elsewhere fails later */
+	bool later_start_wins; /* of two starts of a node at a time */
 	void *world;
+	uint64_t (*slot)(uint64_t index); /* in `truth`; NULL: the index itself */
 	void (*turn)(struct bed *bed);
 	uint64_t (*now)(struct bed *bed);
 	int (*open)(struct bed *bed, struct member *member, const struct engine_options *options,
@@ -115,6 +119,8 @@ void bed_free(struct bed *bed);
 /* Start member @number, as a new start of its node; fails the test if it cannot. */
 struct member *bed_start(struct bed *bed, unsigned number);
 int bed_try_start(struct bed *bed, unsigned number, struct error *err);
+/* It cannot start, for this reason; text in *@err. */
+void bed_start_fails(struct bed *bed, unsigned number, int code, struct error *err);
 /* The same and wait until all of 0 ... @count - 1 are ready and see each other. */
 void bed_start_all(struct bed *bed, unsigned count);
 void bed_leave(struct bed *bed, unsigned number); /* and free */

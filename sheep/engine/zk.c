@@ -1,0 +1,358 @@
+/*
+ * The engine on ZooKeeper: the spec, the session, life.
+ *
+ * A session is never a licence to serve, and its end no proof of anything: nobody is ever said to
+ * have died here, only to have left, which the leaver itself writes down. When the session
+ * expires another one is begun and everything is looked at again.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+#include "lib/base/size.h"
+#include "lib/base/text.h"
+#include "sheep/engine/zk_priv.h"
+
+#define SESSION_TIMEOUT_MS 2000 /* the servers have bounds of their own: 2 to 20 ticks */
+#define TELL_FIRST_NS	   NS_PER_S
+#define TELL_NS		   (10 * NS_PER_S) /* between two lines about waiting */
+#define LEAVE_NS	   (2 * NS_PER_S)  /* to write down that we leave */
+#define ROOT_DEFAULT	   "/sheepfold"
+
+static struct zk *zk_of(struct engine *engine)
+{
+	return container_of_type(engine, struct zk, engine);
+}
+
+/* ---- the spec ---- */
+
+static int check_host(const char *text, size_t length, struct error *err)
+{
+	char host[256];
+	const char *colon;
+	uint64_t port;
+
+	if (length == 0 || length >= sizeof(host))
+		return error_set(err, -EINVAL, "engine 'zookeeper' needs HOST:PORT[,HOST:PORT]...");
+	memcpy(host, text, length);
+	host[length] = '\0';
+	colon = strrchr(host, ':');
+	if (!colon || colon == host || text_parse_u64(colon + 1, 65535, &port) < 0 || port == 0)
+		return error_set(err, -EINVAL, "'%s' is not HOST:PORT", host);
+	return 0;
+}
+
+static int check_root(const char *root, struct error *err)
+{
+	size_t length = strlen(root);
+
+	if (length < 2 || length >= ZK_ROOT_MAX || root[length - 1] == '/' || strstr(root, "//") ||
+	    strstr(root, "/.") || strcmp(root, "/zookeeper") == 0 ||
+	    strncmp(root, "/zookeeper/", 11) == 0)
+		return error_set(err, -EINVAL, "'%s' is no path for the log in ZooKeeper", root);
+	for (const char *at = root; *at; at++)
+		if ((unsigned char)*at <= ' ' || (unsigned char)*at >= 0x7f)
+			return error_set(err, -EINVAL, "'%s' is no path for the log in ZooKeeper",
+					 root);
+	return 0;
+}
+
+static int zk_check(const char *rest, struct error *err)
+{
+	size_t hosts = strcspn(rest, "/");
+	const char *at = rest;
+	int rc = 0;
+
+	if (hosts >= ZK_HOSTS_MAX)
+		return error_set(err, -EINVAL, "the list of ZooKeeper servers is too long");
+	do {
+		size_t length = strcspn(at, ",/");
+		rc = check_host(at, length, err);
+		at += length;
+	} while (rc == 0 && *at == ',' && at++);
+	if (rc == 0 && rest[hosts])
+		rc = check_root(rest + hosts, err);
+	return rc;
+}
+
+/* ---- small things ---- */
+
+void zk_path(const struct zk *zk, char *out, const char *format, ...)
+{
+	size_t used = strlen(zk->root);
+	va_list args;
+
+	memcpy(out, zk->root, used);
+	va_start(args, format);
+	(void)vsnprintf(out + used, ZK_PATH_MAX - used, format, args);
+	va_end(args);
+}
+
+void zk_member_name(const struct uuid *node, uint64_t start, char out[ZK_NAME_MAX])
+{
+	char text[UUID_TEXT_SIZE];
+
+	uuid_format(node, text);
+	(void)snprintf(out, ZK_NAME_MAX, "%s-%016llx", text, (unsigned long long)start);
+}
+
+/* ---- the session ---- */
+
+static void close_session(struct zk *zk)
+{
+	if (!zk->handle)
+		return;
+	(void)zookeeper_close(zk->handle);
+	zk->handle = NULL;
+	zk->is_connected = false;
+	zk_calls_end(zk);
+	free(zk->session);
+	zk->session = NULL;
+}
+
+static int open_session(struct zk *zk)
+{
+	struct zk_session *session = calloc(1, sizeof(*session));
+
+	if (!session)
+		return -ENOMEM;
+	session->zk = zk;
+	session->life = ++zk->life;
+	zk->session = session;
+	zk->handle = zookeeper_init(zk->hosts, zk_on_session, SESSION_TIMEOUT_MS, NULL, session, 0);
+	if (zk->handle)
+		return 0;
+	free(session);
+	zk->session = NULL;
+	return errno ? -errno : -EIO;
+}
+
+/* Once in a while, as long as nobody answers. */
+static void tell_waiting(struct zk *zk)
+{
+	uint64_t now = loop_now(zk->engine.loop);
+
+	if (zk->is_connected)
+		return;
+	if (!zk->waiting_since_ns)
+		zk->waiting_since_ns = now;
+	if (now < zk->waiting_since_ns + TELL_FIRST_NS ||
+	    (zk->told_ns && now < zk->told_ns + TELL_NS))
+		return;
+	zk->told_ns = now;
+	log_warning("waiting for ZooKeeper at %s: no server answers, or they have no quorum",
+		    zk->hosts);
+}
+
+static void restart_parts(struct zk *zk)
+{
+	zk->waiting_since_ns = 0;
+	zk->told_ns = 0;
+	zk_members_go(zk);
+	zk_read_go(zk);
+	zk_write_go(zk);
+	zk_compact_go(zk);
+}
+
+void zk_session_changed(struct zk *zk, uint32_t life, int state)
+{
+	if (state == ZOO_CONNECTED_STATE) {
+		bool was_connected = zk->is_connected;
+		zk->is_connected = true;
+		engine_tell_quorum(&zk->engine, true);
+		if (!was_connected && !zk->is_stopped)
+			restart_parts(zk);
+	} else if (state == ZOO_EXPIRED_SESSION_STATE || state == ZOO_AUTH_FAILED_STATE) {
+		log_warning("the session with ZooKeeper has expired: beginning another one");
+		close_session(zk);
+		zk_members_lost(zk);
+		engine_tell_quorum(&zk->engine, false);
+		zk_retry(zk); /* it opens one */
+	} else {
+		zk->is_connected = false;
+		engine_tell_quorum(&zk->engine, false);
+		zk_retry(zk);
+	}
+}
+
+static void on_retry(struct loop_timer *timer)
+{
+	struct zk *zk = container_of_type(timer, struct zk, retry);
+
+	if (zk->is_stopped)
+		return;
+	if (!zk->handle && open_session(zk) < 0)
+		log_warning("no session with ZooKeeper can be begun now");
+	tell_waiting(zk);
+	if (!zk->is_connected) {
+		zk_retry(zk);
+		return;
+	}
+	if (zk->members.is_waiting)
+		zk_members_go(zk);
+	if (zk->reader.is_waiting && !zk->is_stopped)
+		zk_read_go(zk);
+	if (!zk->is_stopped)
+		zk_write_go(zk);
+	if (zk->compactor.is_waiting && !zk->is_stopped)
+		zk_compact_go(zk);
+}
+
+void zk_retry(struct zk *zk)
+{
+	if (!zk->is_stopped && !loop_timer_is_armed(&zk->retry))
+		loop_timer_start(zk->engine.loop, &zk->retry,
+				 loop_now(zk->engine.loop) + ZK_RETRY_NS);
+}
+
+/* ---- the end ---- */
+
+static void stop(struct zk *zk)
+{
+	zk->is_stopped = true;
+	loop_timer_stop(zk->engine.loop, &zk->retry);
+}
+
+void zk_fail(struct zk *zk, int code, const char *format, ...)
+{
+	struct error err = {0};
+	char what[ERROR_TEXT_MAX - 1];
+	va_list args;
+
+	if (zk->is_stopped)
+		return;
+	va_start(args, format);
+	(void)vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	error_set(&err, code, "%s", what);
+	stop(zk);
+	engine_tell_failed(&zk->engine, &err);
+}
+
+static void on_quit(struct loop_op *op, int result)
+{
+	engine_tell_left(&container_of_type(op, struct zk, quit_op)->engine);
+}
+
+void zk_try_quit(struct zk *zk)
+{
+	if (!zk->is_closed || zk->is_quitting || zk->is_noting || !cds_list_empty(&zk->calls) ||
+	    __atomic_load_n(&zk->mails, __ATOMIC_RELAXED))
+		return;
+	zk->is_quitting = true;
+	zk->quit_op.done = on_quit;
+	loop_complete(zk->engine.loop, &zk->quit_op, 0);
+}
+
+static void close_all(struct zk *zk)
+{
+	if (zk->is_closed)
+		return;
+	loop_timer_stop(zk->engine.loop, &zk->leave_timer);
+	close_session(zk);
+	zk->is_closed = true;
+	zk_try_quit(zk);
+}
+
+static void on_leave_timer(struct loop_timer *timer)
+{
+	close_all(container_of_type(timer, struct zk, leave_timer));
+}
+
+static void leave_noted(struct loop *loop, struct loop_mail *mail)
+{
+	struct zk *zk = container_of_type(mail, struct zk, leave_mail);
+
+	zk->is_noting = false;
+	close_all(zk);
+	zk_try_quit(zk);
+}
+
+/* It is written down, or cannot be: the engine has stopped, so that this is no usual answer. */
+static void on_leave_noted(int rc, const char *value, const void *data)
+{
+	struct zk *zk = (struct zk *)data;
+
+	zk->leave_mail.deliver = leave_noted;
+	loop_post(zk->engine.loop, &zk->leave_mail);
+}
+
+static void zk_leave(struct engine *engine)
+{
+	struct zk *zk = zk_of(engine);
+	bool was_there = zk->members.is_there && zk->is_connected && zk->handle;
+	char name[ZK_NAME_MAX], path[ZK_PATH_MAX];
+
+	if (!zk->is_stopped)
+		stop(zk);
+	zk_member_name(&engine->self.node, engine->self.start, name);
+	zk_path(zk, path, "/ended/%s", name);
+	zk->is_noting = was_there && zoo_acreate(zk->handle, path, NULL, -1, &ZOO_OPEN_ACL_UNSAFE,
+						 ZOO_PERSISTENT, on_leave_noted, zk) == ZOK;
+	if (zk->is_noting)
+		loop_timer_start(engine->loop, &zk->leave_timer, loop_now(engine->loop) + LEAVE_NS);
+	else
+		close_all(zk);
+}
+
+static void zk_free(struct engine *engine)
+{
+	struct zk *zk = zk_of(engine);
+
+	zk_compact_done(zk);
+	zk_write_done(zk);
+	zk_read_done(zk);
+	zk_members_done(zk);
+	engine_base_done(engine);
+	free(zk);
+}
+
+/* ---- the beginning ---- */
+
+static int zk_open(const char *rest, struct loop *loop, const struct engine_options *options,
+		   const struct engine_callbacks *callbacks, void *context, struct engine **out,
+		   struct error *err)
+{
+	struct zk *zk = calloc(1, sizeof(*zk));
+	size_t hosts = strcspn(rest, "/");
+	int rc;
+
+	if (!zk)
+		return error_set(err, -ENOMEM, "engine");
+	rc = engine_base_init(&zk->engine, &zk_driver, loop, options, callbacks, context, err);
+	if (rc < 0) {
+		free(zk);
+		return rc;
+	}
+	memcpy(zk->hosts, rest, hosts);
+	(void)text_copy(zk->root, sizeof(zk->root), rest[hosts] ? rest + hosts : ROOT_DEFAULT);
+	zk->expected = options->log;
+	zk->compact_bytes = options->compact_bytes ? options->compact_bytes : ZK_COMPACT_BYTES;
+	CDS_INIT_LIST_HEAD(&zk->calls);
+	CDS_INIT_LIST_HEAD(&zk->writer.proposals);
+	CDS_INIT_LIST_HEAD(&zk->members.peers);
+	zk->retry.fire = on_retry;
+	zk->leave_timer.fire = on_leave_timer;
+	zoo_set_debug_level((ZooLogLevel)0); /* it writes to standard error by itself */
+	rc = open_session(zk);
+	if (rc < 0) {
+		zk_free(&zk->engine);
+		return error_set(err, rc, "the client library of ZooKeeper");
+	}
+	zk_retry(zk);
+	*out = &zk->engine;
+	return 0;
+}
+
+const struct engine_driver zk_driver = {
+	.name = "zookeeper",
+	.syntax = "zookeeper:HOST:PORT[,HOST:PORT]...[/ROOT]",
+	.check = zk_check,
+	.open = zk_open,
+	.propose = zk_propose,
+	.leave = zk_leave,
+	.free = zk_free,
+};

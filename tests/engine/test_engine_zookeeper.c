@@ -1,0 +1,264 @@
+/* zookeeper:... against the conformance suite, on a real server, and what only it shows. */
+#define THREADED /* the library's blocking calls */
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "sheep/engine/zk_priv.h"
+#include "tests/engine/bed.h"
+#include "tests/engine/zk_server.h"
+
+#define TURN_NS (NS_PER_MS / 10)
+#define SLOTS	(4 * ZK_SEGMENT_ENTRIES) /* of a segment: it is sealed soon after the last */
+
+static struct zk_server server; /* of all tests; each has a root of its own */
+static unsigned roots;
+
+struct world {
+	char root[32];
+};
+
+static uint64_t now(struct bed *bed)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t slot(uint64_t index)
+{
+	assert_true((index & UINT32_MAX) < SLOTS);
+	return (index >> 32) * SLOTS + (index & UINT32_MAX);
+}
+
+static void turn(struct bed *bed)
+{
+	for (unsigned n = 0; n < BED_MEMBERS; n++) {
+		struct member *member = &bed->members[n];
+
+		if (member->loop && !member->is_stopped)
+			assert_int_equal(loop_turn(member->loop, now(bed) + TURN_NS), 0);
+	}
+}
+
+static int open_member(struct bed *bed, struct member *member, const struct engine_options *options,
+		       const struct engine_callbacks *callbacks, struct error *err)
+{
+	struct world *world = bed->world;
+	char spec[96];
+
+	if (!member->loop)
+		assert_int_equal(
+			loop_new(&(struct loop_options){.name = "member"}, &member->loop, err), 0);
+	(void)snprintf(spec, sizeof(spec), "zookeeper:127.0.0.1:%u%s", server.port, world->root);
+	return engine_open(spec, member->loop, options, callbacks, member, &member->engine, err);
+}
+
+static struct zk *zk_of(struct member *member)
+{
+	return container_of_type(member->engine, struct zk, engine);
+}
+
+/* As near to a crash as a member in our own process can come: it does not write down that it left. */
+static void crash(struct bed *bed, struct member *member)
+{
+	struct engine *engine = member->engine;
+
+	member->is_stopped = false;
+	zk_of(member)->members.is_there = false;
+	member->engine = NULL;
+	member->is_leaving = true;
+	engine_leave(engine);
+	BED_UNTIL(bed, member->has_left);
+	engine_free(engine);
+}
+
+/* A server that does not answer: as if it had lost its quorum. */
+static void set_quorum(struct bed *bed, bool has_quorum)
+{
+	zk_server_signal(&server, has_quorum ? SIGCONT : SIGSTOP);
+}
+
+int bed_setup(void **state)
+{
+	struct bed *bed = bed_new();
+	struct world *world = calloc(1, sizeof(*world));
+
+	(void)snprintf(world->root, sizeof(world->root), "/tests/%u", ++roots);
+	bed->world = world;
+	bed->knows_no_deaths = true;
+	bed->is_late = true;
+	bed->later_start_wins = true;
+	bed->slot = slot;
+	bed->turn = turn;
+	bed->now = now;
+	bed->open = open_member;
+	bed->crash = crash;
+	bed->set_quorum = set_quorum;
+	*state = bed;
+	return 0;
+}
+
+int bed_teardown(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_stop_all(bed);
+	for (unsigned n = 0; n < BED_MEMBERS; n++)
+		loop_free(bed->members[n].loop);
+	free(bed->world);
+	bed_free(bed);
+	return 0;
+}
+
+/* ---- the server goes and comes ---- */
+
+static void test_log_survives_the_server(void **state)
+{
+	struct bed *bed = *state;
+
+	bed->compact_bytes = 8192;
+	bed_start_all(bed, 3);
+	for (int round = 0; round < 3; round++) {
+		for (unsigned n = 0; n < 3; n++)
+			bed_propose(bed, n, 40);
+		if (round == 1)
+			BED_UNTIL(bed, bed_is_settled(bed));
+		zk_server_signal(&server, SIGKILL);
+		BED_UNTIL(bed, !bed->members[0].has_quorum && !bed->members[1].has_quorum &&
+				       !bed->members[2].has_quorum);
+		assert_true(zk_server_start(&server));
+		BED_UNTIL(bed, bed->members[0].has_quorum && bed_is_settled(bed));
+	}
+}
+
+/* Expiry is a leave and a return: nobody stops, and nobody is said to have died. */
+static void test_session_that_expires_is_begun_anew(void **state)
+{
+	struct bed *bed = *state;
+	struct member *member = &bed->members[1];
+	uint32_t life;
+
+	bed_start_all(bed, 3);
+	life = zk_of(member)->life;
+	/* The server forgets the session, as if it had been silent for too long. */
+	zk_session_changed(zk_of(member), life, ZOO_EXPIRED_SESSION_STATE);
+	bed_propose(bed, 0, 10);
+	bed_propose(bed, 1, 10);
+	BED_UNTIL(bed, zk_of(member)->life > life && bed->members[1].has_quorum);
+	BED_UNTIL(bed, bed_is_settled(bed) && (bed->members[0].live & BIT(1)) &&
+			       (bed->members[1].live & BIT(0)));
+	assert_int_equal(bed->members[0].end_count, 0);
+	assert_false(member->has_failed);
+}
+
+static void test_waits_for_a_server_that_is_not_there_yet(void **state)
+{
+	struct bed *bed = *state;
+
+	zk_server_signal(&server, SIGKILL);
+	bed_start(bed, 0);
+	bed_propose(bed, 0, 3);
+	BED_NEVER(bed, NS_PER_S, bed->members[0].is_ready || bed->members[0].has_failed);
+	assert_true(zk_server_start(&server));
+	BED_UNTIL(bed, bed->members[0].is_ready && bed_is_settled(bed));
+}
+
+static void test_leaves_though_no_server_answers(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_start_all(bed, 2);
+	zk_server_signal(&server, SIGSTOP);
+	bed_leave(bed, 0);
+	zk_server_signal(&server, SIGCONT);
+	BED_UNTIL(bed, !(bed->members[1].live & BIT(0)));
+}
+
+/* Of two starts of one node (a copied directory) the later goes on, and the earlier one stops. */
+static void test_later_start_of_a_node_replaces_the_earlier(void **state)
+{
+	struct bed *bed = *state;
+	struct world *world = bed->world;
+	struct member *first = &bed->members[0];
+	char name[ZK_NAME_MAX], path[ZK_PATH_MAX];
+
+	bed_start_all(bed, 2);
+	zhandle_t *handle = zk_of(&bed->members[1])->handle;
+	zk_member_name(&first->node, first->start + 7, name);
+	(void)snprintf(path, sizeof(path), "%s/members/%s", world->root, name);
+	assert_int_equal(
+		zoo_create(handle, path, "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_PERSISTENT, NULL, 0),
+		ZOK);
+	zk_member_name(&first->node, first->start, name);
+	(void)snprintf(path, sizeof(path), "%s/members/%s", world->root, name);
+	assert_int_equal(zoo_delete(handle, path, -1), ZOK);
+	BED_UNTIL(bed, first->has_failed);
+	assert_non_null(strstr(first->failure.text, "running already"));
+	assert_int_equal(first->failure.code, -EBUSY);
+	assert_false(bed->members[1].has_failed);
+}
+
+/* ---- what else may be in ZooKeeper ---- */
+
+static void test_foreign_data_under_the_root_is_refused(void **state)
+{
+	struct bed *bed = *state;
+	struct world *world = bed->world;
+	struct error err = {0};
+
+	bed_start_all(bed, 1);
+	(void)snprintf(world->root, sizeof(world->root),
+		       "/tests"); /* other logs' roots are in it */
+	bed_start_fails(bed, 1, -E_CORRUPT, &err);
+	assert_non_null(strstr(err.text, "other data"));
+	(void)snprintf(world->root, sizeof(world->root), "/zookeeper");
+	assert_int_equal(bed_try_start(bed, 1, &err), -EINVAL);
+}
+
+static void test_specs(void **state)
+{
+	struct error err = {0};
+
+	assert_int_equal(engine_check_spec("zookeeper:a:2181", &err), 0);
+	assert_int_equal(engine_check_spec("zookeeper:a:2181,b:2181,[::1]:2181/x/y", &err), 0);
+	assert_int_equal(engine_check_spec("zookeeper:", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:0", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:99999", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:1,", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:1/", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:1/x/", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:1/x//y", &err), -EINVAL);
+	assert_int_equal(engine_check_spec("zookeeper:a:1/zookeeper", &err), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_specs),
+		BED_TEST(test_log_survives_the_server),
+		BED_TEST(test_session_that_expires_is_begun_anew),
+		BED_TEST(test_waits_for_a_server_that_is_not_there_yet),
+		BED_TEST(test_leaves_though_no_server_answers),
+		BED_TEST(test_later_start_of_a_node_replaces_the_earlier),
+		BED_TEST(test_foreign_data_under_the_root_is_refused),
+	};
+	int failed;
+
+	if (!zk_server_is_installed()) {
+		(void)fprintf(stderr, "skipped: no ZooKeeper server is installed\n");
+		return 77;
+	}
+	if (!zk_server_init(&server)) {
+		zk_server_done(&server);
+		(void)fprintf(stderr, "the ZooKeeper server does not start\n");
+		return 1;
+	}
+	failed = run_conformance("zookeeper");
+	failed += cmocka_run_group_tests_name("only zookeeper", tests, NULL, NULL);
+	zk_server_done(&server);
+	return failed != 0;
+}
