@@ -262,6 +262,117 @@ static void test_failed_store_gives_up_its_place_too(void **state)
 	rig_free(rig);
 }
 
+/* ---- one for all ---- */
+
+/* What is committed while @ms go by. */
+static uint64_t committed(struct rig *rig, uint64_t ms)
+{
+	uint64_t before = sim_log_count(rig->log);
+
+	rig_run(rig, ms);
+	return sim_log_count(rig->log) - before;
+}
+
+/* A death is one entry and a plan is one, though three look after the cluster: the others see that it was
+ * done. */
+static void test_only_the_first_in_line_acts(void **state)
+{
+	struct rig *rig = three(120);
+
+	assert_int_equal(committed(rig, 20000), 0);
+	rig_start(rig, 3);
+	assert_int_equal(committed(rig, 20000), 2); /* its registration, the plan */
+	assert_true(targets(&rig->nodes[1], 4) > 0);
+	rig_crash(rig, 2, SIM_DEATH_CERTAIN);
+	assert_int_equal(committed(rig, 20000), 1); /* its death: a reboot moves nothing */
+	rig_free(rig);
+}
+
+/* The first one restarts; meanwhile the second acts, afterwards the first again, and alone. */
+static void test_first_in_line_restarts_and_acts_again(void **state)
+{
+	struct rig *rig = three(130);
+
+	rig_crash(rig, 0, SIM_DEATH_CERTAIN);
+	assert_int_equal(committed(rig, 10000), 1);
+	rig_start(rig, 3);
+	assert_int_equal(committed(rig, 10000), 2);
+	rig_start(rig, 0);
+	assert_int_equal(committed(rig, 10000), 2); /* what it had moves to the new one, too */
+	rig_crash(rig, 3, SIM_DEATH_CERTAIN);
+	assert_int_equal(committed(rig, 10000), 1);
+	assert_false(rig_sees_up(&rig->nodes[1], &rig->nodes[3]));
+	caretaker_stop(rig->nodes[1].caretaker);
+	caretaker_stop(rig->nodes[2].caretaker);
+	set_down_out(rig, 5000);
+	rig_run(rig, 12000);
+	assert_int_equal(targets(&rig->nodes[1], 4), 0); /* the first one saw to it */
+	rig_free(rig);
+}
+
+/* Whoever restarts has not seen since when a node is down: it counts anew, never from too early. */
+static void test_time_out_counts_from_the_caretakers_start(void **state)
+{
+	struct rig *rig = three(140);
+
+	set_down_out(rig, 10000);
+	rig_start(rig, 3);
+	rig_run(rig, 1000);
+	rig_crash(rig, 0, SIM_DEATH_CERTAIN);
+	rig_run(rig, 6000);
+	for (unsigned i = 1; i < 4; i++)
+		rig_crash(rig, i, SIM_DEATH_CERTAIN);
+	for (unsigned i = 1; i < 4; i++)
+		rig_start(rig, i);
+	rig_run(rig, 8000);
+	assert_true(targets(&rig->nodes[1], 1) > 0);
+	assert_false(caretaker_is_out(rig->nodes[1].caretaker, 1));
+	assert_true(caretaker_down_ns(rig->nodes[1].caretaker, 1) < 8001 * NS_PER_MS);
+	rig_run(rig, 6000);
+	assert_int_equal(targets(&rig->nodes[1], 1), 0);
+	rig_free(rig);
+}
+
+/* One that has seen a node down for longer acts first; the other does not take it back. */
+static void test_two_views_of_who_is_out_come_to_rest(void **state)
+{
+	struct rig *rig = three(150);
+
+	set_down_out(rig, 10000);
+	rig_start(rig, 3);
+	rig_run(rig, 1000);
+	rig_crash(rig, 2, SIM_DEATH_CERTAIN);
+	rig_run(rig, 5000);
+	rig_crash(rig, 0, SIM_DEATH_CERTAIN); /* first in line, and knows nothing when it is back */
+	rig_start(rig, 0);
+	rig_run(rig, 8500);
+	assert_false(caretaker_is_out(rig->nodes[0].caretaker, 3));
+	assert_true(caretaker_is_out(rig->nodes[1].caretaker, 3));
+	assert_int_equal(targets(&rig->nodes[1], 3), 0);
+	assert_int_equal(committed(rig, 20000), 0);
+	rig_free(rig);
+}
+
+static void test_drained_node_gets_nothing_until_it_is_undrained(void **state)
+{
+	struct rig *rig = three(160);
+	struct rig_proposal change;
+
+	rig_start(rig, 3);
+	rig_run(rig, 1000);
+	rig_propose(&rig->nodes[0], &change, cluster_command_node_drain(2), 1000);
+	rig_run(rig, 1000);
+	assert_int_equal(change.status, PROTO_STATUS_OK);
+	assert_int_equal(targets(&rig->nodes[1], 2), 0);
+	assert_int_equal(committed(rig, 10000), 0);
+	rig_propose(&rig->nodes[0], &change, cluster_command_node_undrain(2), 1000);
+	rig_run(rig, 1000);
+	assert_int_equal(change.status, PROTO_STATUS_OK);
+	assert_in_range(targets(&rig->nodes[1], 2), 10, 13);
+	assert_int_equal(committed(rig, 10000), 0);
+	rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +388,11 @@ int main(void)
 		cmocka_unit_test(test_second_in_line_plans_when_the_first_does_not),
 		cmocka_unit_test(test_node_down_for_long_gives_up_its_place),
 		cmocka_unit_test(test_failed_store_gives_up_its_place_too),
+		cmocka_unit_test(test_only_the_first_in_line_acts),
+		cmocka_unit_test(test_first_in_line_restarts_and_acts_again),
+		cmocka_unit_test(test_time_out_counts_from_the_caretakers_start),
+		cmocka_unit_test(test_two_views_of_who_is_out_come_to_rest),
+		cmocka_unit_test(test_drained_node_gets_nothing_until_it_is_undrained),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
