@@ -134,8 +134,8 @@ static const struct view view_recovery = {
 static const struct view view_volume = {
 	.kind = VIEW_RECORD,
 	.columns = COLUMNS({"name", "{name}"}, {"id", "{id}"}, {"size", "{size:size}"},
-			   {"used", "{used:size}"}, {"access", "{access}"},
-			   {"durability", "{durability}", COLUMN_OPTIONAL},
+			   {"used", "{used:size}"}, {"created", "{created}", COLUMN_OPTIONAL},
+			   {"access", "{access}"}, {"durability", "{durability}", COLUMN_OPTIONAL},
 			   {"opened by", "{opened_by.node}"},
 			   {"snapshots", "{snapshots}", COLUMN_OPTIONAL},
 			   {"parent", "{parent}", COLUMN_OPTIONAL}),
@@ -429,7 +429,8 @@ const struct command commands[] = {
 		.verb = "resize",
 		.help = "change the size of a volume",
 		.more = "Growing is live; a client sees the new size when it connects again. Shrinking loses\n"
-			"what is behind the new end: it needs --shrink, and the volume must be closed.",
+			"what is behind the new end, for ever: it needs --shrink, and the volume must\n"
+			"be closed. A volume that was shrunk does not grow again.",
 		.op = ADMIN_OP_VDI_RESIZE,
 		.operands = {OPERAND_VOLUME,
 			     {.option = {.name = "SIZE"}, .kind = ARGUMENT_SIZE, .key = "size"}},

@@ -280,10 +280,11 @@ WIRE_SIZE(struct log_property, 1088);
 struct log_volume_create {
 	char name[LOG_NAME_SIZE];
 	le64 size_bytes;
+	le64 created_s; /* by the proposer's clock, since 1970; 0: unknown */
 	le32 policy;
 	le32 reserved;
 };
-WIRE_SIZE(struct log_volume_create, 272);
+WIRE_SIZE(struct log_volume_create, 280);
 
 struct log_volume_delete {
 	le64 volume;
@@ -457,6 +458,8 @@ struct log_image_volume {
 	le64 owner;
 	le64 created;
 	le64 changed;
+	le64 high_bytes;
+	le64 created_s;
 	le32 policy;
 	le16 access;
 	le16 durability;
@@ -465,7 +468,7 @@ struct log_image_volume {
 	le16 opener_count;
 	le16 property_count;
 };
-WIRE_SIZE(struct log_image_volume, 72);
+WIRE_SIZE(struct log_image_volume, 88);
 
 struct log_image_opener {
 	le64 session;

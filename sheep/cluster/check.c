@@ -280,6 +280,9 @@ static const char *wrong_volume(const struct cluster_map *map, const struct clus
 		    0 ||
 	    cluster_check_volume_size(volume->size_bytes, NULL) < 0)
 		return "has a bad name or size";
+	if (volume->high_bytes < volume->size_bytes ||
+	    cluster_check_volume_size(volume->high_bytes, NULL) < 0)
+		return "was never as large as it is";
 	if (cluster_volume_by_name(map, volume->name) != volume)
 		return "is not found by its name";
 	if (!cluster_policy(map, volume->policy))

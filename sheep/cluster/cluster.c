@@ -361,3 +361,23 @@ bool cluster_layer_is_live(const struct cluster_map *map, uint64_t layer)
 {
 	return trie_find(&map->layers, layer) != NULL;
 }
+
+uint64_t cluster_layer_end(const struct cluster_map *map, uint64_t layer)
+{
+	const struct trie_item *item = trie_find(&map->layers, layer);
+	const struct bucket_item *bucket = (const void *)item;
+	uint64_t end = 0;
+
+	for (uint32_t i = 0; bucket && i < bucket->count; i++) {
+		const struct cluster_volume *volume = cluster_volume(map, bucket->ids[i]);
+
+		if (volume)
+			end = max_of(end, volume->size_bytes);
+	}
+	return end;
+}
+
+uint64_t cluster_garbage_index(const struct cluster_map *map)
+{
+	return map->garbage_index;
+}

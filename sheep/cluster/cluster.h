@@ -167,6 +167,10 @@ struct cluster_volume {
 	uint64_t owner;	  /* session that may write while access is single; 0: none yet */
 	uint64_t created; /* log index */
 	uint64_t changed; /* log index of the last change of anything here */
+	/* The largest size it ever had. Above size_bytes: it was shrunk, and as old data may still be
+	 * behind its end it never grows again. */
+	uint64_t high_bytes;
+	uint64_t created_s; /* since 1970, by the clock of who made it; 0: unknown */
 	uint32_t policy;
 	enum cluster_access access;
 	enum cluster_durability durability;
@@ -275,6 +279,13 @@ const struct cluster_volume *cluster_volume_by_name(const struct cluster_map *ma
 uint32_t cluster_volume_count(const struct cluster_map *map);
 /* Does a volume still need this layer? False and below cluster_next_id(): garbage (M2). */
 bool cluster_layer_is_live(const struct cluster_map *map, uint64_t layer);
+/*
+ * How far into a live layer data may still be wanted: its objects from there on are garbage, too,
+ * because no volume that was shrunk grows again.
+ */
+uint64_t cluster_layer_end(const struct cluster_map *map, uint64_t layer);
+/* Log index of an entry that made garbage; another one than before: look for it. */
+uint64_t cluster_garbage_index(const struct cluster_map *map);
 
 /* ---- placement groups ---- */
 
@@ -522,6 +533,8 @@ struct cluster_command *cluster_command_volume_create(const char *name, uint64_t
 						      uint32_t policy,
 						      const struct cluster_property *properties,
 						      uint32_t property_count);
+/* Of a command made by the above that is not signed yet: when that was. */
+void cluster_command_set_created(struct cluster_command *command, uint64_t created_s);
 struct cluster_command *cluster_command_volume_delete(uint64_t volume);
 struct cluster_command *cluster_command_volume_rename(uint64_t volume, const char *name,
 						      const char *to);

@@ -391,6 +391,13 @@ struct cluster_command *cluster_command_volume_create(const char *name, uint64_t
 	return if_fits(command, rc);
 }
 
+void cluster_command_set_created(struct cluster_command *command, uint64_t created_s)
+{
+	struct log_volume_create *body = (void *)(command->data + sizeof(struct log_command));
+
+	body->created_s = to_le64(created_s);
+}
+
 struct cluster_command *cluster_command_volume_delete(uint64_t volume)
 {
 	struct cluster_command *command = command_new(LOG_VOLUME_DELETE, 0);

@@ -187,6 +187,8 @@ static void put_volume(struct out *out, const struct cluster_volume *volume)
 		.owner = to_le64(volume->owner),
 		.created = to_le64(volume->created),
 		.changed = to_le64(volume->changed),
+		.high_bytes = to_le64(volume->high_bytes),
+		.created_s = to_le64(volume->created_s),
 		.policy = to_le32(volume->policy),
 		.access = to_le16((uint16_t)volume->access),
 		.durability = to_le16((uint16_t)volume->durability),
@@ -508,6 +510,8 @@ static void get_volume(struct cluster_edit *edit, struct bytes_reader *in, uint6
 	volume->owner = from_le64(image.owner);
 	volume->created = from_le64(image.created);
 	volume->changed = from_le64(image.changed);
+	volume->high_bytes = from_le64(image.high_bytes);
+	volume->created_s = from_le64(image.created_s);
 	volume->policy = from_le32(image.policy);
 	volume->access = from_le16(image.access);
 	volume->durability = from_le16(image.durability);

@@ -267,6 +267,8 @@ enum proto_status apply_volume_create(struct cluster_edit *edit, const struct lo
 		return PROTO_STATUS_NO_MEMORY;
 	volume->family = id;
 	volume->size_bytes = from_le64(body->size_bytes);
+	volume->high_bytes = volume->size_bytes;
+	volume->created_s = from_le64(body->created_s);
 	volume->policy = from_le32(body->policy);
 	volume->generation = edit->index;
 	edit_volume_name(edit, volume, body->name);
@@ -297,8 +299,10 @@ enum proto_status apply_volume_delete(struct cluster_edit *edit, const struct lo
 
 	if (status == PROTO_STATUS_OK)
 		status = refuse_if_open(edit, volume);
-	if (status == PROTO_STATUS_OK)
+	if (status == PROTO_STATUS_OK) {
 		edit_remove_volume(edit, volume->id);
+		edit->map->garbage_index = edit->index;
+	}
 	return status;
 }
 
@@ -336,6 +340,12 @@ static enum proto_status check_resize(struct cluster_edit *edit,
 	if (cluster_check_volume_size(from_le64(body->to_bytes), &err) < 0)
 		return refuse(edit, PROTO_STATUS_INVALID, "volume '%.100s': %s", volume->name,
 			      err.text);
+	if (from_le64(body->to_bytes) > volume->size_bytes &&
+	    volume->high_bytes > volume->size_bytes)
+		return refuse(edit, PROTO_STATUS_READ_ONLY,
+			      "volume '%.100s' was shrunk and cannot grow again: old data might "
+			      "appear behind its end; copy it to a new one",
+			      volume->name);
 	if (from_le64(body->to_bytes) >= volume->size_bytes)
 		return PROTO_STATUS_OK;
 	if (!(from_le32(body->flags) & LOG_RESIZE_SHRINK))
@@ -359,7 +369,10 @@ enum proto_status apply_volume_resize(struct cluster_edit *edit, const struct lo
 	volume = edit_volume(edit, known->id);
 	if (!volume)
 		return PROTO_STATUS_NO_MEMORY;
+	if (from_le64(body->to_bytes) < volume->size_bytes)
+		edit->map->garbage_index = edit->index;
 	volume->size_bytes = from_le64(body->to_bytes);
+	volume->high_bytes = max_of(volume->high_bytes, volume->size_bytes);
 	return PROTO_STATUS_OK;
 }
 

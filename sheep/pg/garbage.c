@@ -1,5 +1,5 @@
 /*
- * Objects of deleted volumes (REPLICATION, M2, D0): the primary removes them by entries of its order,
+ * Objects of deleted volumes, and behind the end of shrunk ones (REPLICATION, M2, D0): the primary removes them by entries of its order,
  * so that all copies stay alike. A store that comes back later has them deleted by its lists.
  */
 #include "sheep/pg/pg_priv.h"
@@ -33,6 +33,14 @@ static bool remove_object(struct pg_lead *lead, const struct store_object *objec
 	return true;
 }
 
+/* Of a volume that is no more, or behind the end of one that was shrunk. */
+static bool is_garbage(const struct pg_set *set, const struct object_key *key)
+{
+	return pg_is_garbage(set, key->layer) ||
+	       (cluster_layer_is_live(set->map, key->layer) &&
+		(uint64_t)key->index * OBJECT_SIZE >= cluster_layer_end(set->map, key->layer));
+}
+
 bool pg_garbage_tick(struct pg_lead *lead)
 {
 	struct pg_set *set = lead->pg->set;
@@ -49,7 +57,7 @@ bool pg_garbage_tick(struct pg_lead *lead)
 			lead->is_garbage_due = false;
 			return false;
 		}
-		if (pg_is_garbage(set, object.key.layer) && !remove_object(lead, &object))
+		if (is_garbage(set, &object.key) && !remove_object(lead, &object))
 			return true; /* no room now */
 		lead->garbage_cursor = object.key;
 		lead->has_garbage_cursor = true;

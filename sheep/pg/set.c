@@ -343,7 +343,7 @@ static void store_set_known(struct pg_set *set, struct pg_store *store, bool is_
 			end_forgotten_sessions(set, pg);
 }
 
-/* M2: what volumes leave behind is looked for when some have gone. */
+/* M2: what volumes leave behind is looked for when some have gone, or were shrunk. */
 static void look_for_garbage(struct pg_set *set)
 {
 	struct pg_lead *lead, *next;
@@ -365,7 +365,7 @@ void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *p
 	set->index = cluster_index(map);
 	if (old)
 		end_sessions(set, old);
-	if (old && (!pgs || cluster_volume_count(map) < cluster_volume_count(old)))
+	if (old && (!pgs || cluster_garbage_index(map) != cluster_garbage_index(old)))
 		look_for_garbage(set);
 	struct pg_store *store;
 	cds_list_for_each_entry(store, &set->stores, link)

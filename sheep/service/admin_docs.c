@@ -1,6 +1,7 @@
 /* The documents of docs/protocol/admin.md, from the map and what this node knows besides. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "sheep/service/admin_priv.h"
 
@@ -26,6 +27,19 @@ static struct json_object *new_store_uuid(const struct cluster_map *map, uint32_
 	const struct cluster_store *store = cluster_store(map, id);
 
 	return store ? new_uuid(&store->uuid) : NULL;
+}
+
+/* RFC 3339; NULL: not known. */
+static struct json_object *new_time(uint64_t seconds)
+{
+	char text[32];
+	time_t time = (time_t)seconds;
+	struct tm parts;
+
+	if (!seconds || !gmtime_r(&time, &parts) ||
+	    !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts))
+		return NULL;
+	return json_object_new_string(text);
 }
 
 /* ---- cluster ---- */
@@ -287,6 +301,7 @@ struct json_object *doc_volume(const struct node *node, const struct cluster_vol
 	add_text(doc, "name", row->name);
 	add_number(doc, "id", row->id);
 	add_number(doc, "size", row->size_bytes);
+	json_object_object_add(doc, "created", new_time(row->created_s));
 	json_object_object_add(doc, "used", NULL);
 	json_object_object_add(doc, "snapshots", json_object_new_array());
 	json_object_object_add(doc, "parent", NULL);

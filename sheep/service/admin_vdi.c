@@ -80,9 +80,12 @@ void admin_vdi_create(struct admin_call *call)
 		admin_refuse(call, PROTO_STATUS_INVALID, "%s", err.text);
 		return;
 	}
-	admin_propose(call,
-		      cluster_command_volume_create(name, size, 0, properties, (uint32_t)count),
-		      on_created);
+	struct cluster_command *command =
+		cluster_command_volume_create(name, size, 0, properties, (uint32_t)count);
+	if (command)
+		cluster_command_set_created(command, loop_wall_clock(call->node->workers[0].loop) /
+							     NS_PER_S);
+	admin_propose(call, command, on_created);
 }
 
 static int compare_volumes(const void *a, const void *b)

@@ -88,6 +88,23 @@ for i in 1 2 3; do
 	[ "$(nbdinfo --size "$(uri $i data)")" = $((100 << 20)) ] || fail "the size at sheep $i"
 done
 expect_exit 1 nbdinfo --size "$(uri 1 disk)"
+collie 1 --json vdi info data | jq -e '.created | startswith("20") and endswith("Z")' >/dev/null ||
+	fail "created: $(collie 1 --json vdi info data)"
+
+# Shrunk: what was behind the end is gone, and its space comes back.
+collie 1 vdi create big 200M
+head -c 200M /dev/urandom >"$work/image"
+nbdcopy --flush "$work/image" "$(uri 1 big)"
+used() { collie 1 --json store list | jq 'map(.used) | add'; }
+full=$(used)
+wait_until 30 collie 1 vdi resize big 10M --shrink
+truncate -s 10M "$work/image"
+expect_same big "$work/image"
+is_freed() { [ "$(used)" -lt $((full - 3 * 180 * 1024 * 1024)) ]; }
+wait_until 30 is_freed
+expect_exit 1 collie 1 vdi resize big 20M
+grep -q "was shrunk" "$work/err" || fail "$(cat "$work/err")"
+expect_same big "$work/image"
 
 # Stores.
 uuid=$(collie 1 --json store list | jq -r '.[0].uuid')

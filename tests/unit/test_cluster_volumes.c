@@ -225,6 +225,41 @@ static void test_resize_is_conditional_on_the_size(void **state)
 	script_stop(&script);
 }
 
+/* What was behind its end may still be at some store, and must not appear again. */
+static void test_volume_that_was_shrunk_does_not_grow(void **state)
+{
+	struct script script;
+	uint64_t id, garbage;
+
+	(void)state;
+	start(&script);
+	assert_int_equal(create(&script, "a", 10 * MIB), OK);
+	id = volume_named(&script, "a")->id;
+	garbage = cluster_garbage_index(script.map);
+	assert_int_equal(
+		script_run(&script, 1, cluster_command_volume_resize(id, 10 * MIB, 20 * MIB, 0)),
+		OK);
+	assert_int_equal(cluster_garbage_index(script.map), garbage);
+	assert_int_equal(cluster_layer_end(script.map, id), 20 * MIB);
+	assert_int_equal(
+		script_run(&script, 1,
+			   cluster_command_volume_resize(id, 20 * MIB, 5 * MIB, LOG_RESIZE_SHRINK)),
+		OK);
+	assert_int_equal(cluster_layer_end(script.map, id), 5 * MIB);
+	assert_int_equal(cluster_garbage_index(script.map), cluster_index(script.map));
+	assert_int_equal(
+		script_run(&script, 1, cluster_command_volume_resize(id, 5 * MIB, 6 * MIB, 0)),
+		PROTO_STATUS_READ_ONLY);
+	assert_int_equal(
+		script_run(&script, 1,
+			   cluster_command_volume_resize(id, 5 * MIB, 4 * MIB, LOG_RESIZE_SHRINK)),
+		OK);
+	assert_int_equal(script_run(&script, 1, cluster_command_volume_delete(id)), OK);
+	assert_int_equal(cluster_layer_end(script.map, id), 0);
+	assert_int_equal(cluster_garbage_index(script.map), cluster_index(script.map));
+	script_stop(&script);
+}
+
 /* ---- properties ---- */
 
 static void test_known_properties_become_fields(void **state)
@@ -488,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_bad_creations_are_refused_with_a_text),
 		cmocka_unit_test(test_rename_is_conditional_on_the_name),
 		cmocka_unit_test(test_resize_is_conditional_on_the_size),
+		cmocka_unit_test(test_volume_that_was_shrunk_does_not_grow),
 		cmocka_unit_test(test_known_properties_become_fields),
 		cmocka_unit_test(test_other_properties_are_kept_in_order),
 		cmocka_unit_test(test_delete_refuses_while_open_and_says_where),
