@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "lib/base/assert.h"
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 #include "lib/base/text.h"
 #include "sheep/cluster/cluster_priv.h"
@@ -120,7 +121,8 @@ static uint32_t flags_of_store(const struct cluster_store *store,
 {
 	uint32_t flags = from_le32(row->flags);
 
-	if (store->incarnation && from_le64(row->incarnation) <= store->incarnation)
+	if (RULE(R2_INCARNATION) && store->incarnation &&
+	    from_le64(row->incarnation) <= store->incarnation)
 		flags |= LOG_STORE_NEW;
 	return flags;
 }

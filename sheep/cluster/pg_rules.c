@@ -117,7 +117,9 @@ bool pg_can_lead(const struct cluster_map *map, const struct cluster_pg *pg, uin
 {
 	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
 
-	return seat && !(seat->flags & CLUSTER_SEAT_MARKED) && cluster_store_is_up(map, store);
+	if (!seat || !cluster_store_is_up(map, store))
+		return false;
+	return !RULE(R3_MARKED_NOT_LEADING) || !(seat->flags & CLUSTER_SEAT_MARKED);
 }
 
 uint64_t cluster_pg_fence(const struct cluster_map *map, const struct cluster_pg *pg)
@@ -340,8 +342,19 @@ static const struct restart *find_restart(const struct restart *restarts, uint32
 	return NULL;
 }
 
-/* R1 to R3: every restart of a member is a new epoch, and one that may have lost something is
- * marked. */
+/* What a restart leaves of a member: who may have lost something is marked (R2, R3). */
+static uint32_t flags_after(const struct restart *restart, uint32_t flags)
+{
+	bool is_new = RULE(R2_BLANK) && (restart->flags & LOG_STORE_NEW);
+	bool is_unclean = RULE(R3_UNCLEAN_MARK) && (restart->flags & LOG_STORE_UNCLEAN);
+
+	if (!is_new && !is_unclean)
+		return flags;
+	flags = (flags & ~(uint32_t)CLUSTER_SEAT_HOLES) | CLUSTER_SEAT_MARKED;
+	return is_new ? flags | CLUSTER_SEAT_STALE : flags;
+}
+
+/* R1: every restart of a member is a new epoch, and that of the primary a new reign. */
 static void restart_seats(struct cluster_edit *edit, struct cluster_pg *pg,
 			  const struct restart *restarts, uint32_t count, enum silence silence)
 {
@@ -352,12 +365,9 @@ static void restart_seats(struct cluster_edit *edit, struct cluster_pg *pg,
 		if (!restart)
 			continue;
 		pg->epoch = edit->index;
-		if (restart->flags)
-			seat->flags =
-				(seat->flags & ~(uint32_t)CLUSTER_SEAT_HOLES) | CLUSTER_SEAT_MARKED;
-		if (restart->flags & LOG_STORE_NEW)
-			seat->flags |= CLUSTER_SEAT_STALE;
-		if (seat->store == pg->primary && !restart->flags)
+		seat->flags = flags_after(restart, seat->flags);
+		if (seat->store == pg->primary && !(seat->flags & CLUSTER_SEAT_MARKED) &&
+		    RULE(R1_NEW_EPOCH))
 			pg_lead(edit, pg, seat->store, silence);
 	}
 }

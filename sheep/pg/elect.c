@@ -63,10 +63,10 @@ static bool may_be_elected(const struct pg *pg, uint32_t store)
 	return cluster_pg_is_electable(pg->set->map, &pg->row, store, NULL);
 }
 
-/* Could it have more than we? Stale ones count for nothing. */
-static bool counts(const struct cluster_seat *seat)
+/* Could it have more than we? Who is stale cannot be elected, whatever it has. */
+static bool counts(const struct pg *pg, const struct cluster_seat *seat)
 {
-	return !(seat->flags & CLUSTER_SEAT_STALE);
+	return !(seat->flags & CLUSTER_SEAT_STALE) || may_be_elected(pg, seat->store);
 }
 
 static bool is_orphan(const struct pg *pg)
@@ -80,7 +80,7 @@ static uint32_t seats_up(const struct pg *pg)
 	uint32_t up = 0;
 
 	for (uint32_t i = 0; i < pg->row.isr_count; i++)
-		if (counts(&pg->row.isr[i]) &&
+		if (counts(pg, &pg->row.isr[i]) &&
 		    cluster_store_is_up(pg->set->map, pg->row.isr[i].store))
 			up |= 1u << i;
 	return up;
@@ -140,7 +140,7 @@ static bool is_due(const struct pg_election *election, uint64_t now)
 
 	for (uint32_t i = 0; i < pg->row.isr_count; i++) {
 		const struct cluster_seat *seat = &pg->row.isr[i];
-		if (seat->store == pg->store->id || !counts(seat))
+		if (seat->store == pg->store->id || !counts(pg, seat))
 			continue;
 		if (!(election->up & 1u << i))
 			any_away = true;
