@@ -154,6 +154,8 @@ void sim_host_hang_disk(struct sim_host *host, bool is_hanging);
 bool sim_host_rot(struct sim_host *host, uint64_t size_min);
 /* All files go, as if the disk were replaced. No process may have any open. */
 void sim_host_wipe(struct sim_host *host);
+/* All files of @from as they are now, synced, on @to too: a backup, or a copied disk. */
+void sim_host_copy_disk(struct sim_host *to, struct sim_host *from);
 /* Lets operations that hang on @path go on. */
 int sim_file_unhang(struct sim_host *host, const char *path);
 

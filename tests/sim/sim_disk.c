@@ -287,6 +287,19 @@ static void page_revert(struct sim_inode *inode, struct sim_page *page, unsigned
 			       SIM_SECTOR);
 }
 
+void sim_inode_copy(struct sim_inode *to, const struct sim_inode *from)
+{
+	int rc = sim_inode_resize(to, from->size);
+
+	for (uint64_t i = 0; i < from->page_count && rc == 0; i++)
+		if (from->pages[i] && from->pages[i]->data && i * SIM_PAGE < from->size)
+			rc = sim_inode_write(to, from->pages[i]->data,
+					     min_of(SIM_PAGE, from->size - i * SIM_PAGE),
+					     i * SIM_PAGE);
+	assert(rc == 0);
+	sim_inode_sync(to, UINT64_MAX);
+}
+
 void sim_inode_power_cut(struct sim_inode *inode, enum sim_power_cut mode)
 {
 	struct sim_page *page, *next;

@@ -409,6 +409,20 @@ void sim_host_wipe(struct sim_host *host)
 			entry_set(host, entry->path, NULL);
 }
 
+void sim_host_copy_disk(struct sim_host *to, struct sim_host *from)
+{
+	struct sim_entry *entry, *next;
+
+	HASH_ITER(hh, from->fs.entries, entry, next) {
+		struct sim_inode *inode;
+		if (strcmp(entry->path, "/") == 0)
+			continue;
+		inode = sim_inode_new(to, entry->inode->is_directory);
+		sim_inode_copy(inode, entry->inode);
+		entry_set(to, entry->path, inode);
+	}
+}
+
 void sim_host_set_latency(struct sim_host *host, const struct sim_latency *latency)
 {
 	host->fs.latency = *latency;

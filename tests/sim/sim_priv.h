@@ -192,6 +192,8 @@ void sim_inode_put(struct sim_inode *inode);
 uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset);
 int sim_inode_write(struct sim_inode *inode, const void *data, uint64_t size, uint64_t offset);
 int sim_inode_resize(struct sim_inode *inode, uint64_t size);
+/* The bytes of another, synced. */
+void sim_inode_copy(struct sim_inode *to, const struct sim_inode *from);
 /* Flip a bit of a page with data, from page @from on, on disk. False: there is none. */
 bool sim_inode_rot(struct sim_inode *inode, uint64_t from);
 /* All writes that ended before @order are on disk now. */
