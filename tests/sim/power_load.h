@@ -28,6 +28,9 @@ void power_load_stop(struct power_load *load);
 unsigned power_load_cut(struct power_load *load, unsigned nodes, enum sim_death death,
 			enum sim_power_cut mode);
 
+/* An operator accepts loss: any write of a block may be what is left of it. */
+void power_load_forgive(struct power_load *load);
+
 /* One at a time, through a node: the result. They follow the same rules. */
 int power_load_write(struct power_load *load, unsigned node, uint32_t block);
 int power_load_flush(struct power_load *load, unsigned node);
@@ -39,6 +42,10 @@ unsigned power_load_flying(const struct power_load *load);
 
 /* All blocks through all gateways, and the copies against each other. */
 void power_load_check(struct power_load *load);
+/* Nodes that are down start. */
+void power_start_all(struct herd *herd);
+/* They do, all becomes healthy, the load ends, everything is checked and goes on; then all is freed. */
+void power_load_end(struct power_load *load);
 /* FLUSHes that told of lost writes; writes acknowledged; blocks that went back behind an acknowledged write. */
 unsigned power_load_losses_told(const struct power_load *load);
 uint64_t power_load_acknowledged(const struct power_load *load);
