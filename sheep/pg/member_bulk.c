@@ -341,8 +341,9 @@ static int judge_fetch(const struct pg *pg, const struct peer_fetch *body)
 		return -E_PROTOCOL;
 	if (store_object(pg_store_of(pg), pg->id, &key, &object) <= 0 || object.is_missing)
 		return -E_MISSING;
-	return version_compare(object.version, version) == 0 || !RULE(D1_HEAL_VERSION) ? 0
-										       : -E_VERSION;
+	if (version_compare(object.version, version) != 0 && RULE(D1_HEAL_VERSION))
+		return -E_VERSION;
+	return object.is_in_flight ? -EAGAIN : 0; /* not what would be read */
 }
 
 void pg_on_fetch(struct net_request *request)

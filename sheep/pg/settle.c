@@ -197,6 +197,11 @@ static void settle_go(struct pg_settle *settle)
 
 	settle->is_running = true;
 	settle->lead->settle_running++;
+	/* Reads do not see yet what the old primary sent last: it would be settled as never written. */
+	if (exists > 0 && object.is_in_flight) {
+		settle_later(settle);
+		return;
+	}
 	if (exists <= 0) {
 		settle_submit(settle, false);
 		return;

@@ -18,6 +18,7 @@ static void describe(const struct flight *f, const struct object *object, struct
 		out->family = f->family;
 		out->version = f->version;
 		out->is_missing = f->is_missing;
+		out->is_in_flight = true;
 	}
 }
 

@@ -251,6 +251,7 @@ struct store_object {
 	uint64_t family;
 	struct version version; /* of the newest entry, in flight ones included */
 	bool is_missing;
+	bool is_in_flight;    /* that entry is not visible to reads yet */
 	uint32_t data_blocks; /* blocks that take space */
 };
 

@@ -110,6 +110,44 @@ static void test_slow_disks_of_all_stop_nobody(void **state)
 	herd_free(herd);
 }
 
+/*
+ * The heir has the dead primary's last write in its log, and its disk has not written it yet. Reads do
+ * not see it then; settled by what they see it would be gone, and the client, who sends it again, be
+ * told that it was executed.
+ */
+static void test_what_the_heir_has_not_written_yet_is_settled_as_it_was_sent(void **state)
+{
+	unsigned hits = 0;
+
+	for (unsigned seed = 1; seed <= 12; seed++) {
+		const struct herd_options options = {.seed = seed,
+						     .nodes = 3,
+						     .copies = 3,
+						     .pg_count = 1,
+						     .volume_bytes = 32 * MIB};
+		struct herd *herd = herd_new(&options);
+		unsigned dead = (unsigned)herd_primary(herd, 0), slow = (dead + 1 + seed % 2) % 3;
+
+		assert_int_equal(herd_write(herd, slow, 0, 64 * KIB), 0);
+		sim_host_hang_disk(herd->nodes[slow].host, true);
+		herd_write_begin(herd, slow, 0, 8 * KIB);
+		herd_run(herd, 10);
+		herd_kill(herd, dead, SIM_DEATH_CERTAIN);
+		herd_run(herd, 100);
+		sim_host_hang_disk(herd->nodes[slow].host, false);
+		herd_run(herd, 500);
+		hits += herd_primary(herd, 0) == (int)slow;
+		assert_int_equal(herd_read(herd, slow, 0, 64 * KIB), 0);
+		herd_start(herd, dead);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+	assert_true(hits >= 3); /* it was the slow one that led */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -117,6 +155,7 @@ int main(void)
 			test_hung_disk_stops_its_store_and_clients_wait_less_than_three_seconds),
 		cmocka_unit_test(test_node_with_a_hung_disk_stops),
 		cmocka_unit_test(test_slow_disks_of_all_stop_nobody),
+		cmocka_unit_test(test_what_the_heir_has_not_written_yet_is_settled_as_it_was_sent),
 	};
 	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
 
