@@ -385,6 +385,7 @@ WIRE_SIZE(struct peer_join, 56);
  * answers with its digest at n, and acknowledges only what is synced until an APPEND
  * comes under an epoch that has it in sync, or PEER_OP_JOIN. Digest: see docs/protocol/peer.md.
  */
+/* Payload: peer_tail_row, the primary's tail, if some of it may be in no log but the primary's. */
 struct peer_seal {
 	le64 epoch;
 	le64 reign;
@@ -395,8 +396,10 @@ struct peer_seal {
 	le64 map_index; /* the member judges which layers exist by this map or a later one */
 	le32 pg;
 	le32 store;
+	le32 row_count;
+	le32 reserved;
 };
-WIRE_SIZE(struct peer_seal, 64);
+WIRE_SIZE(struct peer_seal, 72);
 
 struct peer_seal_reply {
 	le64 epoch;

@@ -48,6 +48,7 @@
 	X(T1_EPOCH_OF_TAIL, "who told its tail refuses older epochs") \
 	X(T2_SETTLE, "objects that a tail names are settled before they are served") \
 	X(T2_COMMIT_POINT, "no commit point is told before all that is in doubt is committed") \
+	X(T2_TAIL_OF_JOINER, "a joining store gets the tail of its primary before its expand") \
 	X(T2_TAIL_KEPT, "commit points and tails survive checkpoint and cleaner") \
 	/* join and recovery */ \
 	X(J1_JOIN_INDEX, "expand names the join that it ends") \

@@ -312,9 +312,6 @@ bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_p
  * While it is nothing is committed and no FLUSH ends: it would lack what was.
  */
 bool cluster_pg_may_elect(const struct cluster_pg *pg);
-/* Would the floor be kept if one more were in sync, and @store gone? */
-bool cluster_pg_may_swap(const struct cluster_map *map, const struct cluster_pg *pg,
-			 uint32_t store);
 /* The node of the primary; 0: there is none. */
 uint32_t cluster_pg_primary_node(const struct cluster_map *map, const struct cluster_pg *pg);
 

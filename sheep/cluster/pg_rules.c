@@ -89,14 +89,6 @@ bool cluster_pg_may_elect(const struct cluster_pg *pg)
 	return false;
 }
 
-bool cluster_pg_may_swap(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store)
-{
-	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
-
-	return cluster_pg_in_sync(pg) + 1 - (seat && seat_counts(seat)) >=
-	       pg_policy(map, pg)->min_insync;
-}
-
 uint32_t cluster_pg_primary_node(const struct cluster_map *map, const struct cluster_pg *pg)
 {
 	return pg->primary ? cluster_store_node(map, pg->primary) : 0;

@@ -340,9 +340,8 @@ void pg_filler_epoch(struct pg_filler *filler)
 }
 
 /*
- * Everything that waits for members who are down waits for this one. Pushes must not wait for it in
- * turn. What is pushed in doubt is in no tail of the member: harmless while nobody else is up who
- * could lead without it, and if somebody comes back, the seal waits for the commit.
+ * Everything that waits for members who are lost waits for this one, if they cannot be spared. Pushes
+ * must not wait for it in turn. What is pushed in doubt is told with the seal.
  */
 static void let_pushes_pass(struct pg_filler *filler)
 {
@@ -364,14 +363,13 @@ static void tick_filling(struct pg_filler *filler, uint64_t now)
 			pg_fill_compare(filler);
 	}
 	pump(filler);
-	if (!pg_fill_is_heal(filler) && filler->item_count > 0 &&
-	    (pg_lead_is_alone(filler->lead) || !pg_lead_may_commit(filler->lead)))
+	if (!pg_fill_is_heal(filler) && filler->item_count > 0 && pg_lead_is_short(filler->lead))
 		let_pushes_pass(filler);
 	if (filler->state != FILL_FILLING || !filler->is_end || filler->item_count > 0)
 		return;
-	if (!pg_fill_is_heal(filler) && pg_fill_may_seal(filler))
+	if (!pg_fill_is_heal(filler))
 		pg_fill_seal(filler);
-	else if (pg_fill_is_heal(filler))
+	else
 		pg_fill_again(filler, HEAL_AGAIN_NS, "nothing is missing that we know of");
 }
 

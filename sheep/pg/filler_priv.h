@@ -57,7 +57,6 @@ struct pg_filler {
 	bool has_requests; /* the member has our table, as of the seal */
 	uint64_t digest, objects;
 	uint64_t doubt_n; /* entries up to here may have been pushed before they were committed */
-	uint32_t drop;	  /* a lost member that goes when this one is in sync; 0: none */
 	uint64_t expand_ns;
 	uint64_t objects_pushed, blocks_pushed;
 };
@@ -96,7 +95,6 @@ void pg_fill_compare(struct pg_filler *filler);
 
 /* ---- filler_seal.c ---- */
 
-bool pg_fill_may_seal(struct pg_filler *filler);
 void pg_fill_seal(struct pg_filler *filler);
 /* Now and again, until it is decided. */
 void pg_fill_propose(struct pg_filler *filler, uint64_t now);

@@ -4,6 +4,8 @@
  * The member is counted like one in sync before it is asked to seal. What it and we have is compared at
  * one number of the order. From the proposal of the expand on nothing is relaxed until it is decided.
  */
+#include <stdlib.h>
+
 #include "lib/base/rule.h"
 #include "sheep/pg/filler_priv.h"
 
@@ -17,10 +19,7 @@ void pg_fill_propose(struct pg_filler *filler, uint64_t now)
 					  .incarnation = filler->incarnation};
 
 	filler->expand_ns = now;
-	/* A lost member whose tail nobody has must not come back to lead (T2): it goes with this. */
-	if (filler->drop && !cluster_pg_may_swap(pg->set->map, &pg->row, filler->drop))
-		return;
-	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, filler->drop));
+	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, 0));
 }
 
 /* Without our table of requests it would execute some of them again, once it leads (Q1). */
@@ -46,7 +45,6 @@ static void on_sealed(struct pg_ask *ask, int result)
 {
 	struct pg_filler *filler = pg_fill_of(ask);
 	const struct peer_seal_reply *reply = ask->call.reply_body;
-	const struct pg_member *lost;
 
 	if (!filler || filler->state != FILL_SEALING)
 		return;
@@ -60,12 +58,6 @@ static void on_sealed(struct pg_ask *ask, int result)
 	}
 	if (ask->epoch != filler->pg->epoch) {
 		pg_fill_enter(filler, FILL_FILLING, "the epoch changed");
-		pg_fill_relax(filler);
-		return;
-	}
-	lost = pg_lead_member(filler->lead, filler->drop);
-	if (lost && !pg_member_is_lost(lost)) {
-		pg_fill_enter(filler, FILL_FILLING, "a member that was lost is back");
 		pg_fill_relax(filler);
 		return;
 	}
@@ -103,12 +95,43 @@ void pg_digest(struct pg *pg, uint64_t *digest, uint64_t *objects, uint64_t *mis
 	}
 }
 
+/*
+ * What the member was pushed may be in doubt: not in the logs of all those that could lead without it.
+ * It is in no entry that the member got, so its tail does not name it; it gets our tail with the
+ * seal, and then it is as good a witness as we are (T2).
+ */
+static struct pg_ask *make_seal(struct pg_filler *filler, uint32_t *row_count)
+{
+	struct pg *pg = filler->pg;
+	struct store *store = pg_store_of(pg);
+	struct store_tail_entry *tail;
+	struct pg_ask *ask;
+
+	*row_count = 0;
+	if (!RULE(T2_TAIL_OF_JOINER) || pg_lead_is_everywhere(filler->lead, filler->doubt_n))
+		return pg_ask_new(pg, filler->member->store, 0);
+	*row_count = store_pg_tail(store, pg->id, NULL, 0);
+	if (*row_count > PEER_TAIL_ROWS_MAX)
+		return NULL;
+	tail = calloc(max_of(*row_count, 1u), sizeof(*tail));
+	ask = tail ? pg_ask_new(pg, filler->member->store,
+				*row_count * (uint32_t)sizeof(struct peer_tail_row))
+		   : NULL;
+	if (ask) {
+		(void)store_pg_tail(store, pg->id, tail, *row_count);
+		pg_tail_encode((void *)ask->payload.data, tail, *row_count);
+	}
+	free(tail);
+	return ask;
+}
+
 void pg_fill_seal(struct pg_filler *filler)
 {
 	struct pg_member *member = filler->member;
 	struct pg_lead *lead = filler->lead;
 	uint64_t n = lead->next_n - 1, after = member->after_n, missing;
 	struct pg_ask *ask;
+	uint32_t row_count;
 
 	/* In the order of the entries: not while some of them wait to be sent again. */
 	if (member->is_broken || member->refused)
@@ -117,7 +140,7 @@ void pg_fill_seal(struct pg_filler *filler)
 	if (!filler->has_requests &&
 	    pg_requests_send(member, after, on_requests_taken, pg_fill_tag(filler)) < 0)
 		return;
-	ask = pg_ask_new(filler->pg, member->store, 0);
+	ask = make_seal(filler, &row_count);
 	if (!ask)
 		return;
 	const struct peer_seal body = {
@@ -130,6 +153,7 @@ void pg_fill_seal(struct pg_filler *filler)
 		.map_index = to_le64(filler->pg->set->index),
 		.pg = to_le32(filler->pg->id),
 		.store = to_le32(member->store),
+		.row_count = to_le32(row_count),
 	};
 	pg_fill_enter(filler, FILL_SEALING, "nothing is missing");
 	if (RULE(J4_COUNT_FIRST))
@@ -138,31 +162,4 @@ void pg_fill_seal(struct pg_filler *filler)
 	pg_digest(filler->pg, &filler->digest, &filler->objects, &missing);
 	ask->owner = pg_fill_tag(filler);
 	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_SEAL, &body, sizeof(body), on_sealed);
-}
-
-/*
- * What is in doubt must be in all logs of those that could lead without this member (T2). Where that
- * cannot be, because they are lost, one of them goes with the expand, and it alone may be up.
- */
-bool pg_fill_may_seal(struct pg_filler *filler)
-{
-	const struct pg_lead *lead = filler->lead;
-	const struct pg *pg = filler->pg;
-	uint32_t lost = 0, up = 0;
-
-	filler->drop = 0;
-	if (pg_lead_is_everywhere(lead, filler->doubt_n))
-		return true;
-	if (!pg_lead_is_alone(lead))
-		return false;
-	for (uint32_t i = 0; i < lead->member_count; i++) {
-		uint32_t store = lead->members[i]->store;
-		if (lead->members[i]->kind != PG_MEMBER_ISR)
-			continue;
-		lost++;
-		up += cluster_store_is_up(pg->set->map, store);
-		if (cluster_pg_may_swap(pg->set->map, &pg->row, store))
-			filler->drop = store;
-	}
-	return up == 0 || (lost == 1 && filler->drop);
 }

@@ -43,18 +43,12 @@ bool pg_member_is_lost(const struct pg_member *member)
 	return member->refused || !cluster_store_is_up(member->lead->pg->set->map, member->store);
 }
 
-bool pg_lead_is_alone(const struct pg_lead *lead)
+bool pg_lead_is_short(const struct pg_lead *lead)
 {
-	bool any = !pg_lead_may_commit(lead);
-
-	for (uint32_t i = 0; i < lead->member_count; i++) {
-		if (lead->members[i]->kind != PG_MEMBER_ISR)
-			continue;
-		if (!pg_member_is_lost(lead->members[i]))
-			return false;
-		any = true;
-	}
-	return any;
+	for (uint32_t i = 0; i < lead->member_count; i++)
+		if (lead->members[i]->kind == PG_MEMBER_ISR && pg_member_is_lost(lead->members[i]))
+			return true;
+	return !pg_lead_may_commit(lead);
 }
 
 /* ---- members ---- */

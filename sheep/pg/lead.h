@@ -97,8 +97,8 @@ struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store);
 bool pg_lead_tick(struct pg_lead *lead, uint64_t now);
 /* In sync, but down, or it should leave. */
 bool pg_member_is_lost(const struct pg_member *member);
-/* Are all other members in sync lost? Then only a joining one can end the wait (S1). */
-bool pg_lead_is_alone(const struct pg_lead *lead);
+/* A member in sync is lost: if it cannot be spared, only a joining one can end the wait (S1). */
+bool pg_lead_is_short(const struct pg_lead *lead);
 /* Enough members are in sync: what they all have may be acknowledged (S1, W3). */
 bool pg_lead_may_commit(const struct pg_lead *lead);
 /* Whatever is in doubt, entries up to @n too, is in the logs of all members in sync. */

@@ -184,27 +184,100 @@ void pg_on_join(struct net_request *request)
 
 /* ---- SEAL ---- */
 
+struct seal;
+
+/* An entry that names an object. */
+struct naming {
+	struct store_append append;
+	struct seal *seal;
+};
+
 struct seal {
 	struct loop_op op;
 	struct pg *pg;
 	struct net_request *request;
+	uint32_t pending;
+	int result;
+	struct naming *names; /* of what is in doubt */
 	struct peer_seal_reply reply;
 };
 
-static void on_sealed(struct loop_op *op, int result)
+static void seal_is_back(struct seal *seal, int result)
 {
-	struct seal *seal = container_of_type(op, struct seal, op);
 	struct pg_set *set = seal->pg->set;
 
-	if (result < 0)
-		net_reply_status(seal->request, -E_STORE_FAILED);
-	else
-		net_reply(seal->request, 0, &seal->reply, sizeof(seal->reply), NULL, 0);
-	free(seal);
+	if (result < 0 && seal->result == 0)
+		seal->result = result;
+	if (--seal->pending == 0) {
+		if (seal->result < 0)
+			net_reply_status(seal->request, seal->result);
+		else
+			net_reply(seal->request, 0, &seal->reply, sizeof(seal->reply), NULL, 0);
+		free(seal->names);
+		free(seal);
+	}
 	pg_set_release(set);
 }
 
-static int judge_seal(const struct pg *pg, const struct peer_seal *body)
+static void on_sealed(struct loop_op *op, int result)
+{
+	seal_is_back(container_of_type(op, struct seal, op), result < 0 ? -E_STORE_FAILED : 0);
+}
+
+static void on_named(struct store_append *append, int result)
+{
+	seal_is_back(container_of_type(append, struct naming, append)->seal,
+		     result < 0 ? -E_STORE_FAILED : 0);
+}
+
+/*
+ * Our tail is to name an object: by an entry that changes nothing of it. It has the version that the
+ * object has here, which is that of the last row about it or a later one.
+ */
+static int name_object(struct seal *seal, struct naming *naming, const struct peer_tail_row *row)
+{
+	struct store_append *append = &naming->append;
+	struct pg *pg = seal->pg;
+	struct store_object object;
+	int rc;
+
+	naming->seal = seal;
+	*append = (struct store_append){
+		.done = on_named,
+		.pg = pg->id,
+		.family = from_le64(row->family),
+		.key = {.layer = from_le64(row->layer), .index = from_le32(row->index)},
+		.version = {.reign = from_le64(row->reign), .n = from_le64(row->n)},
+		.flags = STORE_ANY_PREVIOUS | STORE_GRANTED,
+	};
+	if (store_object(pg_store_of(pg), pg->id, &append->key, &object) > 0)
+		append->version = object.version;
+	else
+		append->flags |= STORE_DELETE;
+	rc = store_append(pg_store_of(pg), append);
+	if (rc < 0)
+		return rc;
+	seal->pending++;
+	pg_set_hold(pg->set);
+	return 0;
+}
+
+static int name_objects(struct seal *seal, const struct peer_tail_row *rows, uint32_t count)
+{
+	int rc = 0;
+
+	if (count == 0)
+		return 0;
+	seal->names = calloc(count, sizeof(*seal->names));
+	if (!seal->names)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count && rc == 0; i++)
+		rc = name_object(seal, &seal->names[i], &rows[i]);
+	return rc;
+}
+
+static int judge_seal(const struct pg *pg, const struct peer_seal *body,
+		      const struct slice *payload)
 {
 	const struct pg_part *part = &pg->part;
 
@@ -212,7 +285,9 @@ static int judge_seal(const struct pg *pg, const struct peer_seal *body)
 	    part->start != from_le64(body->start))
 		return -E_STALE;
 	if (from_le64(body->reign) != part->stream.reign ||
-	    from_le64(body->n) < from_le64(body->after))
+	    from_le64(body->n) < from_le64(body->after) ||
+	    pg_tail_check(pg, (const void *)payload->data, payload->size,
+			  from_le32(body->row_count)) < 0)
 		return -E_PROTOCOL;
 	return from_le64(body->after) == part->stream.n ? 0 : -EAGAIN;
 }
@@ -228,7 +303,7 @@ void pg_on_seal(struct net_request *request)
 
 	if (!pg)
 		return;
-	rc = judge_seal(pg, body);
+	rc = judge_seal(pg, body, &request->payload);
 	seal = rc == 0 ? calloc(1, sizeof(*seal)) : NULL;
 	if (!seal) {
 		net_reply_status(request, rc < 0 ? rc : -ENOMEM);
@@ -242,6 +317,7 @@ void pg_on_seal(struct net_request *request)
 	pg_digest(pg, &digest, &objects, &missing);
 	seal->pg = pg;
 	seal->request = request;
+	seal->pending = 1;
 	seal->op.done = on_sealed;
 	seal->reply = (struct peer_seal_reply){
 		.epoch = to_le64(pg->epoch),
@@ -249,6 +325,8 @@ void pg_on_seal(struct net_request *request)
 		.objects = to_le64(objects),
 		.missing = to_le64(missing),
 	};
+	seal->result =
+		name_objects(seal, (const void *)request->payload.data, from_le32(body->row_count));
 	pg_set_hold(pg->set);
 	store_sync(pg_store_of(pg), pg->id, &seal->op);
 }

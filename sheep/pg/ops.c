@@ -74,6 +74,7 @@ static const struct wire_op ops[] = {
 	[PEER_OP_SEAL] =
 		{
 			ROW("seal", peer_seal, peer_seal_reply),
+			.payload_max = PEER_TAIL_ROWS_MAX * sizeof(struct peer_tail_row),
 			.handle = pg_on_seal,
 		},
 	[PEER_OP_CONFIRM] =

@@ -230,9 +230,8 @@ static void settle_go(struct pg_settle *settle)
 /* Where nothing can be committed, those that have their entry hold up nobody else. */
 static bool is_busy(const struct pg_lead *lead)
 {
-	bool is_stuck = !pg_lead_may_commit(lead) || pg_lead_is_alone(lead);
-
-	return lead->settle_running - (is_stuck ? lead->settle_sent : 0) >= SETTLES_RUNNING;
+	return lead->settle_running - (pg_lead_is_short(lead) ? lead->settle_sent : 0) >=
+	       SETTLES_RUNNING;
 }
 
 void pg_settle_run(struct pg_lead *lead)

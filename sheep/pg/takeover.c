@@ -8,8 +8,8 @@
 #include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
-static int check_rows(const struct pg *pg, const struct peer_tail_row *rows, uint32_t size,
-		      uint32_t count)
+int pg_tail_check(const struct pg *pg, const struct peer_tail_row *rows, uint32_t size,
+		  uint32_t count)
 {
 	if (count > PEER_TAIL_ROWS_MAX || size != count * sizeof(*rows))
 		return -EINVAL;
@@ -36,8 +36,8 @@ static void on_tail(struct pg_ask *ask, int result)
 			pg_member_refuse(member, result);
 		return; /* the tick asks again */
 	}
-	rc = check_rows(pg, (const void *)payload->data, payload->size,
-			from_le32(reply->row_count));
+	rc = pg_tail_check(pg, (const void *)payload->data, payload->size,
+			   from_le32(reply->row_count));
 	if (rc == 0)
 		rc = pg_plan_add_rows(&member->lead->plan, (const void *)payload->data,
 				      from_le32(reply->row_count));

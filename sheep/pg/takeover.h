@@ -14,6 +14,9 @@ static inline bool pg_member_must_answer(const struct pg_member *member)
 {
 	return member->kind == PG_MEMBER_ISR;
 }
+/* Rows of a peer: objects of this PG, as many as it says? 0 or -EINVAL. */
+int pg_tail_check(const struct pg *pg, const struct peer_tail_row *rows, uint32_t size,
+		  uint32_t count);
 /* Ask all listed members for their tails, anew. */
 void pg_collect_start(struct pg_lead *lead);
 void pg_collect_tick(struct pg_lead *lead, uint64_t now);

@@ -234,7 +234,7 @@ static int remember(struct pg *pg, const struct store_append *a, uint64_t ticket
 		rc = record_add_request(&pg->record, a->session, a->number, a->lowest, a->version,
 					ticket);
 	if (rc == 0)
-		pg->record.last = a->version;
+		pg->record.last = version_max(pg->record.last, a->version);
 	return rc;
 }
 

@@ -258,7 +258,7 @@ static int apply_change(struct shard *shard, const struct batch_entry *e, uint32
 		apply_flags(&t, e);
 	}
 	if (!(e->flags & DISK_CHANGE_UNSEQUENCED) && t.pg)
-		t.pg->record.last_applied = e->version;
+		t.pg->record.last_applied = version_max(t.pg->record.last_applied, e->version);
 	return rc;
 }
 

@@ -177,7 +177,7 @@ static int remember(struct pg *pg, const struct batch_entry *e)
 	for (uint32_t i = 0; i < e->run_count; i++)
 		record_tail_add_run(&tail, from_le16(e->runs[i].block),
 				    from_le16(e->runs[i].count));
-	pg->record.last = e->version;
+	pg->record.last = version_max(pg->record.last, e->version);
 
 	int rc = record_add_tail(&pg->record, &tail, 0);
 

@@ -59,6 +59,11 @@ static inline int version_compare(struct version a, struct version b)
 	return a.n < b.n ? -1 : a.n > b.n;
 }
 
+static inline struct version version_max(struct version a, struct version b)
+{
+	return version_compare(a, b) >= 0 ? a : b;
+}
+
 static inline bool version_is_zero(struct version v)
 {
 	return v.reign == 0 && v.n == 0;
