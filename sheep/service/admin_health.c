@@ -93,7 +93,7 @@ const char *health_span(uint64_t ns, char out[HEALTH_SPAN_MAX])
 	if (seconds < 120)
 		text_append(&text, "%llu s", (unsigned long long)seconds);
 	else if (seconds < 7200)
-		text_append(&text, "%llu min", (unsigned long long)seconds / 60);
+		text_append(&text, "%llu min", (unsigned long long)(seconds + 30) / 60);
 	else
 		text_append(&text, "%llu h", (unsigned long long)seconds / 3600);
 	return out;
@@ -111,46 +111,54 @@ static bool has_stores(const struct cluster_map *map, uint32_t node)
 	return false;
 }
 
+/* Its share is elsewhere, or should be. */
+static void say_out(struct json_object *problem, const struct cluster_node *node,
+		    const struct node_use *use)
+{
+	if (use->targets) {
+		health_means(problem,
+			     "%u copies should be made elsewhere, but no other store can "
+			     "take them",
+			     use->targets);
+		health_do(problem, "start it, or add stores");
+		return;
+	}
+	health_means(problem,
+		     "its share has been given to other stores; %u copies are still needed "
+		     "of it",
+		     use->seats);
+	if (use->seats)
+		health_do(problem, "start it if you can");
+	else
+		health_do(problem, "start it, or forget it: collie node remove %u", node->id);
+}
+
 static void say_node_down(struct health *health, const struct cluster_node *node)
 {
-	const struct cluster_map *map = health->map;
 	const struct node_use *use = node_use(&health->uses, node->id);
-	uint64_t interval = cluster_setting_ns(map, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+	uint64_t interval = cluster_setting_ns(health->map, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
 	uint64_t down = caretaker_down_ns(health->node->caretaker, node->id);
-	bool is_gateway = !has_stores(map, node->id);
+	bool is_gateway = !has_stores(health->map, node->id);
 	char since[HEALTH_SPAN_MAX], left[HEALTH_SPAN_MAX];
 	struct json_object *problem =
 		health_add(health, is_gateway ? HEALTH_NOTE : HEALTH_WARNING,
-			   "node %u (%s, zone %s) is down, for at least %s", node->id,
+			   "node %u (%s, zone %s) has been down for %s or more", node->id,
 			   node->address, node->zone, health_span(down, since));
 
 	name_node(problem, node);
 	if (is_gateway) {
 		health_means(problem, "it has no store: only the clients that used it miss it");
 		health_do(problem, "start it, or forget it: collie node remove %u", node->id);
-	} else if (use->targets == 0) {
-		health_means(problem,
-			     "its share has been given to other stores; %u placement groups still "
-			     "list its copies",
-			     use->seats);
-		health_do(problem,
-			  use->seats ? "start it if you can: what still lists it needs it"
-				     : "start it, or forget it: collie node remove %u",
-			  node->id);
-	} else if (down >= interval) {
-		health_means(problem,
-			     "%u copies should be made elsewhere, but no other store can "
-			     "take them",
-			     use->targets);
-		health_do(problem, "start it, or add stores");
+	} else if (use->targets == 0 || down >= interval) {
+		say_out(problem, node, use);
 	} else {
 		health_means(problem,
 			     "%u copies of data are not kept up; if it stays away they are made "
 			     "elsewhere in %s",
 			     use->targets, health_span(interval - down, left));
 		health_do(problem,
-			  "start it: it then gets what it missed and nothing else. To "
-			  "have its share made elsewhere now: collie node drain %u",
+			  "start it: it then gets what it missed and nothing else. To have its "
+			  "share made elsewhere now: collie node drain %u",
 			  node->id);
 	}
 }
@@ -231,38 +239,57 @@ static void say_space(struct health *health, const struct cluster_store *store)
 		  uuid);
 }
 
+static void say_store_failed(struct health *health, const struct cluster_store *store)
+{
+	uint64_t interval = cluster_setting_ns(health->map, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+	char uuid[UUID_TEXT_SIZE], span[HEALTH_SPAN_MAX];
+	struct json_object *problem =
+		health_add(health, store->weight ? HEALTH_WARNING : HEALTH_NOTE,
+			   "store %.8s (node %u, %s) stopped after an I/O error%s",
+			   uuid_format(&store->uuid, uuid), store->node, store->path,
+			   store->weight ? "" : ", and is to hold nothing");
+
+	health_name_store(problem, store);
+	health_do(problem, "look at the kernel's log; replace the disk and start the sheep with a "
+			   "new directory, or with this one if the fault is gone");
+	if (!store->weight)
+		return;
+	health_means(problem,
+		     "its copies are made elsewhere %s after that, where other stores have room; "
+		     "at once by: collie store set %.8s weight 0",
+		     health_span(interval, span), uuid);
+}
+
+static void say_store_missing(struct health *health, const struct cluster_store *store)
+{
+	char uuid[UUID_TEXT_SIZE];
+	struct json_object *problem =
+		health_add(health, store->weight ? HEALTH_WARNING : HEALTH_NOTE,
+			   "store %.8s (%s) was not started with its node %u",
+			   uuid_format(&store->uuid, uuid), store->path, store->node);
+
+	health_name_store(problem, store);
+	health_means(problem, "%s",
+		     store->weight ? "its copies are not kept up" : "it is to hold nothing");
+	health_do(problem,
+		  "start the sheep with this directory too; if it is gone, have its copies made "
+		  "elsewhere: collie store set %.8s weight 0",
+		  uuid);
+}
+
+/* A node that is down speaks for its stores. */
 static void say_store(struct health *health, const struct cluster_store *store)
 {
-	const struct cluster_map *map = health->map;
-	const struct cluster_node *node = cluster_node(map, store->node);
-	uint64_t interval = cluster_setting_ns(map, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
-	char uuid[UUID_TEXT_SIZE], span[HEALTH_SPAN_MAX];
-	struct json_object *problem;
+	const struct cluster_node *node = cluster_node(health->map, store->node);
 
-	if (store->flags & CLUSTER_STORE_FAILED) {
-		problem = health_add(health, HEALTH_WARNING,
-				     "store %.8s (node %u, %s) stopped after an I/O error",
-				     uuid_format(&store->uuid, uuid), store->node, store->path);
-		health_means(problem,
-			     "its copies are made elsewhere %s after that, where other "
-			     "stores have room",
-			     health_span(interval, span));
-		health_do(problem, "look at the kernel's log; replace the disk and start the sheep "
-				   "with a new directory, or with this one if the fault is gone");
-	} else if ((node->flags & CLUSTER_NODE_UP) && !(store->flags & CLUSTER_STORE_UP)) {
-		problem = health_add(health, HEALTH_WARNING,
-				     "store %.8s (%s) was not started with its node %u",
-				     uuid_format(&store->uuid, uuid), store->path, store->node);
-		health_means(problem, "its copies are not kept up");
-		health_do(problem,
-			  "start the sheep with this directory too, or make its data "
-			  "again: collie store set %.8s weight 0",
-			  uuid);
-	} else {
-		say_space(health, store);
+	if (!(node->flags & CLUSTER_NODE_UP))
 		return;
-	}
-	health_name_store(problem, store);
+	if (store->flags & CLUSTER_STORE_FAILED)
+		say_store_failed(health, store);
+	else if (!(store->flags & CLUSTER_STORE_UP))
+		say_store_missing(health, store);
+	else
+		say_space(health, store);
 }
 
 /* ---- the cluster as a whole ---- */

@@ -18,8 +18,8 @@
 enum reason {
 	REASON_NEW,	 /* has no members yet */
 	REASON_FLOOR,	 /* all its data is here, in too few copies; perhaps members are away */
-	REASON_ABSENT,	 /* who has all its data is away */
-	REASON_ELECTION, /* all that are here stopped uncleanly */
+	REASON_ABSENT,	 /* who has all its data is away, and nobody can be elected */
+	REASON_ELECTION, /* those that are here stopped uncleanly, and can elect one of them */
 	REASON_LOST,	 /* nobody here can lead */
 };
 
@@ -45,7 +45,7 @@ static enum reason reason_of(const struct cluster_map *map, const struct cluster
 			return REASON_FLOOR;
 		has_absent |= !is_up && !is_marked;
 	}
-	for (uint32_t i = 0; i < pg->isr_count && !has_absent; i++)
+	for (uint32_t i = 0; i < pg->isr_count; i++)
 		if (cluster_pg_is_electable(map, pg, pg->isr[i].store, NULL))
 			return REASON_ELECTION;
 	return has_absent ? REASON_ABSENT : REASON_LOST;
@@ -183,7 +183,7 @@ static void say_group(struct health *health, const struct group *group)
 		break;
 	case REASON_ELECTION:
 		health_span(cluster_setting_ns(health->map, CLUSTER_SETTING_POWER_LOSS_WAIT), wait);
-		snprintf(what, sizeof(what), ": none of the stores was stopped cleanly%s%s",
+		snprintf(what, sizeof(what), ": no store that is back was stopped cleanly%s%s",
 			 group->store_count ? "; still away: " : "", stores);
 		problem = add_down(health, group, what);
 		health_means(problem,
@@ -303,12 +303,12 @@ static void say_degraded(struct health *health)
 				     "%u placement group%s serve%s with fewer copies than wanted",
 				     degraded, degraded == 1 ? "" : "s", degraded == 1 ? "s" : "");
 		health_means(problem, "another fault may stop them, or cost data");
-		health_do(problem,
-			  filling ? "wait: copies are being made in %u placement groups; "
-				    "collie recovery info"
-				  : "bring back what is down, or add a store; %u are being "
-				    "filled",
-			  filling);
+		if (filling)
+			health_do(problem,
+				  "wait: copies are being made in %u; collie recovery info",
+				  filling);
+		else
+			health_do(problem, "bring back what is down, or add a store");
 	} else if (filling) {
 		problem = health_add(health, HEALTH_NOTE,
 				     "%u placement group%s moving to other stores", filling,
