@@ -394,6 +394,141 @@ static void test_sheep_that_do_not_answer_are_named(void **state)
 	assert_non_null(strstr(bench->question.text, "\"unknown_nodes\":[2]"));
 }
 
+/* ---- an operator's changes ---- */
+
+/* The answer has these words in it. */
+static void expect_words(struct bench *bench, uint16_t op, const char *arguments, int status,
+			 const char *words)
+{
+	expect(bench, op, arguments, status);
+	if (!strstr(bench->question.text, words))
+		fail_msg("%s: '%s' is not in %s", arguments, words, bench->question.text);
+}
+
+static void test_settings_are_set_within_their_bounds(void **state)
+{
+	struct bench *bench = *state;
+
+	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"copies\", \"value\": \"2\"}",
+	       -E_NOT_FORMATTED);
+	format(bench);
+	expect_words(bench, ADMIN_OP_CLUSTER_SETTINGS, "", 0, "\"key\":\"min_insync\"");
+	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"lease\", \"value\": \"800ms\"}", 0,
+		     "\"value\":\"800ms\",\"default\":\"1s\"");
+	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"lease\", \"value\": \"9h\"}",
+		     -EINVAL, "lease must be from");
+	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"beacon\", \"value\": \"300ms\"}",
+		     -EINVAL, "1/3 of lease");
+	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"lease\", \"value\": \"default\"}", 0,
+		     "\"value\":\"1s\"");
+	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"leash\", \"value\": \"1s\"}",
+	       -E_NOT_FOUND);
+	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"min_insync\", \"value\": \"2\"}",
+		     -EINVAL, "copies");
+	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"copies\", \"value\": \"3\"}", 0);
+	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"min_insync\", \"value\": \"2\"}", 0);
+	const struct cluster_policy *policy = cluster_policy(state_map(bench->node.state), 0);
+	assert_int_equal(policy->copies, 3);
+	assert_int_equal(policy->min_insync, 2);
+	expect_words(bench, ADMIN_OP_RECOVERY_THROTTLE, "{\"rate\": 1048576}", 0,
+		     "\"throttle\":1048576");
+	expect(bench, ADMIN_OP_RECOVERY_THROTTLE, "{}", -EINVAL);
+}
+
+static void test_nodes_and_stores_are_changed_by_name(void **state)
+{
+	struct bench *bench = *state;
+
+	format(bench);
+	rig_run(bench->rig, 500);
+	expect_words(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 1}", -EBUSY, "is up");
+	expect(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 9}", -E_NOT_FOUND);
+	expect(bench, ADMIN_OP_NODE_DRAIN, "{}", -EINVAL);
+	expect_words(bench, ADMIN_OP_NODE_DRAIN, "{\"id\": 1}", 0, "\"status\":\"draining\"");
+	assert_non_null(strstr(bench->question.text, "\"copies\":16"));
+	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "there is no other store");
+	expect_words(bench, ADMIN_OP_NODE_UNDRAIN, "{\"id\": 1}", 0, "\"status\":\"up\"");
+	expect_words(bench, ADMIN_OP_STORE_SET,
+		     "{\"uuid\": \"8001\", \"key\": \"weight\", \"value\": \"7\"}", 0,
+		     "\"weight\":7");
+	expect(bench, ADMIN_OP_STORE_SET,
+	       "{\"uuid\": \"8001\", \"key\": \"weight\", \"value\": \"x\"}", -EINVAL);
+	expect(bench, ADMIN_OP_STORE_SET,
+	       "{\"uuid\": \"800\", \"key\": \"weight\", \"value\": \"7\"}", -E_NOT_FOUND);
+	expect(bench, ADMIN_OP_STORE_SET,
+	       "{\"uuid\": \"8001\", \"key\": \"size\", \"value\": \"7\"}", -E_NOT_FOUND);
+}
+
+static void test_volumes_are_changed(void **state)
+{
+	struct bench *bench = *state;
+
+	format(bench);
+	expect_words(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 8192}", 0,
+		     "\"created\":\"");
+	expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"b\", \"size\": 8192}", 0);
+	expect(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\", \"to\": \"b\"}", -EEXIST);
+	expect(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\"}", -EINVAL);
+	expect_words(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\", \"to\": \"c\"}", 0,
+		     "\"name\":\"c\"");
+	expect_words(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 16384}", 0,
+		     "\"size\":16384");
+	expect_words(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 4096}", -EINVAL,
+		     "would shrink");
+	expect(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 4096, \"shrink\": true}",
+	       0);
+	expect_words(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 16384}", -EPERM,
+		     "was shrunk");
+	expect_words(bench, ADMIN_OP_VDI_SET,
+		     "{\"name\": \"c\", \"key\": \"access\", \"value\": \"shared\"}", 0,
+		     "\"access\":\"shared\"");
+	expect_words(bench, ADMIN_OP_VDI_SET,
+		     "{\"name\": \"c\", \"key\": \"access\", \"value\": \"none\"}", -EINVAL,
+		     "access");
+}
+
+/* The store that a PG needs is named; loss is refused while it can be avoided, and recorded. */
+static void test_loss_is_accepted_by_name_and_recorded(void **state)
+{
+	struct bench *bench = *state;
+	struct rig_node *second = &bench->rig->nodes[1];
+	char arguments[128];
+	uint32_t pg = 0;
+
+	rig_start(bench->rig, 1);
+	rig_run(bench->rig, 500);
+	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "there is no cluster yet");
+	format(bench);
+	rig_run(bench->rig, 500);
+	const struct cluster_map *map = state_map(bench->node.state);
+	const struct cluster_store *store = cluster_store_next(map, cluster_store_next(map, 0)->id);
+	while (pg < 16 && !cluster_pg_seat(cluster_pg(map, pg), store->id))
+		pg++;
+	assert_true(pg < 16);
+	snprintf(arguments, sizeof(arguments), "{\"pg\": %u}", pg);
+	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, -EBUSY, "it serves");
+	rig_crash(bench->rig, second->number, SIM_DEATH_CERTAIN);
+	rig_run(bench->rig, 500);
+	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "waiting for store 80020000 on node 2");
+	assert_non_null(strstr(bench->question.text, "\"severity\":\"error\""));
+	assert_non_null(strstr(bench->question.text, "has been down for"));
+	/* Nobody told what it has of it. */
+	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, -EBUSY, "node 2");
+	snprintf(arguments, sizeof(arguments), "{\"pg\": %u, \"store\": \"8002\"}", pg);
+	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, -EBUSY, "is not up");
+	snprintf(arguments, sizeof(arguments), "{\"pg\": %u, \"store\": \"8001\"}", pg);
+	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, -EPERM,
+		     "store 80020000 (node 2, down) may still have all");
+	assert_int_equal(cluster_pg(state_map(bench->node.state), pg)->forced, 0);
+	snprintf(arguments, sizeof(arguments),
+		 "{\"pg\": %u, \"store\": \"8001\", \"yes_lose_data\": true}", pg);
+	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, 0, "\"forced\":1");
+	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "an operator accepted loss in 1 ");
+	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, -EBUSY, "it serves");
+	expect(bench, ADMIN_OP_CLUSTER_FORCE, "{\"pg\": 99}", -E_NOT_FOUND);
+	expect_words(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 2}", -EBUSY, "still listed in");
+}
+
 /* ---- deadlines and the end ---- */
 
 static void test_deadline_without_quorum_gets_one_answer_in_time(void **state)
@@ -462,6 +597,10 @@ int main(void)
 		ADMIN_TEST(test_volume_lives_and_dies),
 		ADMIN_TEST(test_list_in_pages_has_every_row_once),
 		ADMIN_TEST(test_sheep_that_do_not_answer_are_named),
+		ADMIN_TEST(test_settings_are_set_within_their_bounds),
+		ADMIN_TEST(test_nodes_and_stores_are_changed_by_name),
+		ADMIN_TEST(test_volumes_are_changed),
+		ADMIN_TEST(test_loss_is_accepted_by_name_and_recorded),
 		ADMIN_TEST(test_deadline_without_quorum_gets_one_answer_in_time),
 		ADMIN_TEST(test_stop_answers_what_waits_and_refuses_the_rest),
 		ADMIN_TEST(test_change_before_the_registration_is_refused),
