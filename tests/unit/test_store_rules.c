@@ -4,6 +4,8 @@
  * Each row runs in a process of its own, which must fail. Trap: a row that fails for another reason
  * proves nothing; so every check also runs with all rules on, and must pass.
  */
+#define SHEEPFOLD_MUTATIONS
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
