@@ -240,9 +240,14 @@ static int apply_change(struct shard *shard, const struct batch_entry *e, uint32
 
 	if (rc < 0)
 		return rc;
+
+	uint64_t digest = object ? store_digest_of(&e->key, object->version) : 0;
+
 	rc = find_target(shard, e, !is_delete, &t);
 	if (rc < 0)
 		return rc;
+	if (object)
+		t.pg->digest -= digest;
 	if (t.object && (e->flags & (DISK_CHANGE_DELETE | DISK_CHANGE_REPLACE)))
 		clear_object(&t);
 	if (is_delete) {
@@ -256,15 +261,21 @@ static int apply_change(struct shard *shard, const struct batch_entry *e, uint32
 		if (!(e->flags & DISK_CHANGE_UNSEQUENCED) || (e->flags & DISK_CHANGE_CLEAR_MISSING))
 			t.object->version = e->version;
 		apply_flags(&t, e);
+		t.pg->digest += store_digest_of(&e->key, t.object->version);
 	}
 	if (!(e->flags & DISK_CHANGE_UNSEQUENCED) && t.pg)
 		t.pg->record.last_applied = version_max(t.pg->record.last_applied, e->version);
 	return rc;
 }
 
-/* Blocks that are still where the cleaner found them live in the copy from now on (D1). */
+/*
+ * Blocks that are still where the cleaner found them live in the copy from now on (D1). A copy that is damaged
+ * (@bad, at replay) leaves its block where it was: that is still there, since no segment is reused
+ * before a checkpoint that knows. Its page counts as changed all the same: the record of it that follows
+ * in the log names the copy and must not be taken for what the page is now.
+ */
 static int apply_move(struct shard *shard, const struct batch_entry *e, uint32_t payload_place,
-		      struct waiter *waiter)
+		      const uint64_t *bad, struct waiter *waiter)
 {
 	struct pg *pg = shard_pg(shard, e->pg);
 	struct object *object = pg ? table_find(&pg->table, &e->key, NULL) : NULL;
@@ -285,7 +296,9 @@ static int apply_move(struct shard *shard, const struct batch_entry *e, uint32_t
 		    (RULE(D1_MOVE_VOID) && page->places[block % DISK_PAGE_BLOCKS] != e->from + i))
 			continue;
 		cache_dirty(shard, page);
-		set_block(&t, page, block, payload_place + e->payload + i, from_le32(e->crcs[i]));
+		if (!bad || !bitmap_test(bad, i))
+			set_block(&t, page, block, payload_place + e->payload + i,
+				  from_le32(e->crcs[i]));
 	}
 	return 0;
 }
@@ -310,7 +323,7 @@ int index_apply(struct shard *shard, const struct batch_entry *e, uint32_t paylo
 	case DISK_CHANGE:
 		return apply_change(shard, e, payload_place, waiter);
 	case DISK_MOVE:
-		return apply_move(shard, e, payload_place, waiter);
+		return apply_move(shard, e, payload_place, NULL, waiter);
 	case DISK_PAGE:
 		return apply_page(shard, e, payload_place);
 	case DISK_COMMIT:
@@ -347,8 +360,9 @@ int index_apply_broken(struct shard *shard, const struct batch_entry *e, uint32_
 	struct target t;
 	int rc;
 
-	/* A copy or a page whose record is bad leaves the block where it was: that is still there,
-	 * since no segment is reused before a checkpoint that knows. */
+	if (e->kind == DISK_MOVE)
+		return apply_move(shard, e, payload_place, bad, NULL);
+	/* A page whose record is bad is in memory as it should be, and dirty. */
 	if (e->kind != DISK_CHANGE)
 		return 0;
 	change.flags &= (uint32_t)~DISK_CHANGE_CLEAR_MISSING;

@@ -278,6 +278,9 @@ static void batch_finish(struct batch *batch)
 	CDS_INIT_LIST_HEAD(&batch->link);
 	shard->inflight_count--;
 	shard->applied_lsn = batch->header.lsn;
+	if (shard->store->note)
+		__atomic_store_n(&shard->store->note[shard->number], batch->header.lsn,
+				 __ATOMIC_RELEASE);
 	if (batch->ticket)
 		shard->applied_ticket = batch->ticket;
 	shard->sets_in_flight -= batch->sets;

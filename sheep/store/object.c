@@ -2,6 +2,7 @@
  * Which objects there are: the table, and over it what is in flight. Both are in key order per PG, so a
  * walk merges them.
  */
+#include "lib/base/hash.h"
 #include "sheep/store/store_priv.h"
 
 static void describe(const struct flight *f, const struct object *object, struct store_object *out)
@@ -59,4 +60,45 @@ int store_object_next(struct store *store, uint32_t pg_id, const struct object_k
 		return 0;
 	describe(f, NULL, out);
 	return 1;
+}
+
+/* ---- all of a PG ---- */
+
+uint64_t store_digest_of(const struct object_key *key, struct version version)
+{
+	return hash_u64_pair(hash_u64_pair(key->layer, key->index),
+			     hash_u64_pair(version.reign, version.n));
+}
+
+/* In place of what the table has of an object comes what is in flight. */
+static void replace(const struct pg *pg, const struct flight *f, struct store_digest *out)
+{
+	const struct object *object = pg ? table_find(&pg->table, &f->key, NULL) : NULL;
+
+	if (object) {
+		out->digest -= store_digest_of(&f->key, object->version);
+		out->missing -= (object->flags & OBJECT_MISSING) != 0;
+		out->objects--;
+	}
+	if (f->exists) {
+		out->digest += store_digest_of(&f->key, f->version);
+		out->missing += f->is_missing;
+		out->objects++;
+	}
+}
+
+void store_pg_digest(struct store *store, uint32_t pg_id, struct store_digest *out)
+{
+	struct shard *shard = shard_of(store, pg_id);
+	const struct pg *pg = shard_pg(shard, pg_id);
+	const struct flight *f;
+
+	*out = (struct store_digest){0};
+	if (pg)
+		*out = (struct store_digest){.digest = pg->digest,
+					     .objects = pg->table.object_count,
+					     .missing = pg->missing};
+	for (f = overlay_first(&shard->overlay, pg_id); f;
+	     f = overlay_after(&shard->overlay, pg_id, f))
+		replace(pg, f, out);
 }

@@ -137,6 +137,30 @@ const struct flight *overlay_next(const struct overlay *overlay, uint32_t pg,
 	return best;
 }
 
+static const struct flight *skip_others(const struct overlay *overlay, uint32_t pg,
+					const struct cds_list_head *at)
+{
+	const struct cds_list_head *head = &overlay->by_pg[list_of(pg)];
+
+	for (; at != head; at = at->next) {
+		const struct flight *f = cds_list_entry(at, struct flight, pg_link);
+		if (f->pg == pg)
+			return f;
+	}
+	return NULL;
+}
+
+const struct flight *overlay_first(const struct overlay *overlay, uint32_t pg)
+{
+	return skip_others(overlay, pg, overlay->by_pg[list_of(pg)].next);
+}
+
+const struct flight *overlay_after(const struct overlay *overlay, uint32_t pg,
+				   const struct flight *f)
+{
+	return skip_others(overlay, pg, f->pg_link.next);
+}
+
 int overlay_init(struct overlay *overlay)
 {
 	*overlay = (struct overlay){.mask = BUCKETS_INIT - 1};

@@ -223,6 +223,7 @@ static int load_object(struct restore *restore, const void *at, uint32_t size)
 	object->version = version_of(r->reign, r->n);
 	object->data_blocks = from_le16(r->data_blocks);
 	object->flags = from_le16(r->entry.flags) & OBJECT_FLAGS;
+	pg->digest += store_digest_of(&key, object->version);
 	pg->data_blocks += object->data_blocks;
 	pg->missing += object->flags & OBJECT_MISSING ? 1 : 0;
 	if (from_le16(r->slot_count) > 0) {

@@ -169,12 +169,14 @@ static int check_options(struct store *store, const struct store_options *option
 	o->cache_bytes = o->cache_bytes ? o->cache_bytes : CACHE_DEFAULT;
 	o->batches_max = o->batches_max ? o->batches_max : BATCHES_DEFAULT;
 	store_set_deadline(store, o->deadline_ns ? o->deadline_ns : DEADLINE_DEFAULT);
-	if (!is_power_of_two(o->segment_bytes) || o->segment_bytes < DISK_SEGMENT_MIN ||
+	uint32_t least = o->has_small_segments ? DISK_SEGMENT_MIN : 2 * OBJECT_SIZE;
+
+	if (!is_power_of_two(o->segment_bytes) || o->segment_bytes < least ||
 	    o->segment_bytes > DISK_SEGMENT_MAX)
 		return error_set(
 			err, -EINVAL,
-			"store '%s': segments of %u bytes: a power of two from 1 MiB to 1 GiB",
-			store->path, o->segment_bytes);
+			"store '%s': segments of %u bytes: a power of two from %u MiB to 1 GiB",
+			store->path, o->segment_bytes, least >> 20);
 	if (o->shards > DISK_SHARDS_MAX)
 		return error_set(err, -EINVAL, "store '%s': %u shards: at most %u", store->path,
 				 o->shards, DISK_SHARDS_MAX);
@@ -363,6 +365,20 @@ void store_forget(struct store *store)
 void store_set_deadline(struct store *store, uint64_t deadline_ns)
 {
 	__atomic_store_n(&store->deadline_ns, deadline_ns, __ATOMIC_RELAXED);
+}
+
+/* ---- the note ---- */
+
+uint64_t store_lsn(const struct store *store, unsigned shard)
+{
+	return store->shards[shard].applied_lsn;
+}
+
+void store_keep_note(struct store *store, uint64_t *lsns)
+{
+	for (uint32_t i = 0; lsns && i < store->shard_count; i++)
+		__atomic_store_n(&lsns[i], store->shards[i].applied_lsn, __ATOMIC_RELEASE);
+	store->note = lsns;
 }
 
 /* ---- identity ---- */

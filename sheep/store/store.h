@@ -72,12 +72,13 @@ static inline bool version_is_zero(struct version v)
 /* ---- life ---- */
 
 struct store_options {
-	uint64_t size_bytes;	/* at creation; 0: 95 % of the free space */
-	uint32_t segment_bytes; /* at creation; a power of two, 1 MiB to 1 GiB; 0: 64 MiB */
-	uint32_t shards;	/* at creation; 0: @loops of store_open() */
-	uint32_t cache_bytes;	/* of index pages in memory, per shard; 0: 64 MiB */
-	uint32_t batches_max;	/* in flight per shard; 0: a good value */
-	uint64_t deadline_ns;	/* see store_set_deadline(); 0: 2 s */
+	uint64_t size_bytes;	 /* at creation; 0: 95 % of the free space */
+	uint32_t segment_bytes;	 /* at creation; a power of two, 8 MiB to 1 GiB; 0: 64 MiB */
+	bool has_small_segments; /* 1 MiB and more: no entry of a whole object fits; for tests */
+	uint32_t shards;	 /* at creation; 0: @loops of store_open() */
+	uint32_t cache_bytes;	 /* of index pages in memory, per shard; 0: 64 MiB */
+	uint32_t batches_max;	 /* in flight per shard; 0: a good value */
+	uint64_t deadline_ns;	 /* see store_set_deadline(); 0: 2 s */
 };
 
 struct store_callbacks {
@@ -128,6 +129,19 @@ bool store_is_failed(const struct store *store);
  * look on, of which there are 16 in a deadline.
  */
 void store_set_deadline(struct store *store, uint64_t deadline_ns);
+
+/*
+ * The LSN of the last batch in the index of a shard: right after store_open(), where its log ends. On the
+ * shard's loop, or before the loops run.
+ */
+uint64_t store_lsn(const struct store *store, unsigned shard);
+/*
+ * A note of the last LSN of each shard that anything acknowledged rests on, for a memory that a kill of this
+ * process survives (R3): after it the log must reach what the note says, or it has lost something. Kept from
+ * now on, each stored before the acknowledgement. @lsns: one per shard, borrowed until store_close(); before the
+ * loops run. NULL: none.
+ */
+void store_keep_note(struct store *store, uint64_t *lsns);
 
 /*
  * Stop a shard: completes @op when nothing of it is in flight, its log is synced and a checkpoint
@@ -309,6 +323,17 @@ struct store_pg_info {
 };
 
 void store_pg_info(struct store *store, uint32_t pg, struct store_pg_info *out);
+
+/* What all objects of a PG add up to, of the newest entries, in flight ones included. */
+struct store_digest {
+	uint64_t digest; /* the sum of store_digest_of() */
+	uint64_t objects;
+	uint64_t missing;
+};
+/* What one object adds; order does not matter. */
+uint64_t store_digest_of(const struct object_key *key, struct version version);
+/* Kept as entries are applied: costs what is in flight. */
+void store_pg_digest(struct store *store, uint32_t pg, struct store_digest *out);
 /* Every entry up to @commit is committed: the tail shrinks. Written with the next batch, not by itself. */
 void store_set_commit(struct store *store, uint32_t pg, struct version commit);
 /* Copy the tail, oldest first, to @out of @max. Returns how many there are. */

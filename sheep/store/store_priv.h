@@ -171,6 +171,7 @@ struct pg {
 	UT_hash_handle hh;
 	struct table table;
 	struct pg_record record;
+	uint64_t digest; /* of the objects in the table */
 	uint32_t missing;
 	uint64_t data_blocks;
 	bool is_commit_dirty;
@@ -313,6 +314,7 @@ struct store {
 	uint64_t size_bytes;
 	uint64_t created_ns;
 	uint64_t deadline_ns; /* atomic: of an operation of the disk */
+	uint64_t *note;	      /* borrowed: the last LSN of each shard; NULL: none */
 	uint32_t segment_bytes;
 	uint32_t segments; /* per shard */
 	uint32_t shard_count;
@@ -450,6 +452,10 @@ struct flight *overlay_take(struct overlay *overlay, uint32_t pg, const struct o
 void overlay_release(struct overlay *overlay, uint32_t pg, const struct object_key *key);
 const struct flight *overlay_next(const struct overlay *overlay, uint32_t pg,
 				  const struct object_key *after);
+/* All of one PG, in no order; NULL: no more. */
+const struct flight *overlay_first(const struct overlay *overlay, uint32_t pg);
+const struct flight *overlay_after(const struct overlay *overlay, uint32_t pg,
+				   const struct flight *f);
 int overlay_init(struct overlay *overlay);
 void overlay_done(struct overlay *overlay);
 

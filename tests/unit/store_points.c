@@ -17,11 +17,13 @@
 #include <cmocka.h>
 
 #include "tests/unit/disk_images.h"
+#include "tests/unit/store_audit.h"
 #include "tests/unit/store_life.h"
 #include "tests/unit/store_points.h"
 
 static const struct store_options options = {.size_bytes = 14 * MIB,
 					     .segment_bytes = 1 * MIB,
+					     .has_small_segments = true,
 					     .cache_bytes = 1, /* the least: cold pages */
 					     .batches_max = 4};
 
@@ -71,6 +73,7 @@ static void check(void *context, const struct disk_cut *cut)
 	assert_int_equal(first.live_bytes, second.live_bytes);
 	assert_int_equal(first.credit_bytes, second.credit_bytes);
 	assert_int_equal(first.allocated_bytes, second.allocated_bytes);
+	store_audit(run->rig.store);
 	model_read(&run->rig, &actual);
 	if (!life_find_prefix(run->life, &actual, cut->floor, what, &expected, &kept))
 		fail();

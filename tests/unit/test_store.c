@@ -11,7 +11,8 @@
 #include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
 
-static const struct store_options small = {.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB};
+static const struct store_options small = {
+	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
 
 static int setup(void **state)
 {
@@ -580,6 +581,23 @@ static void test_one_damaged_superblock_copy_is_survived_two_are_named(void **st
 	assert_non_null(strstr(err.text, "superblock"));
 }
 
+/* An object that does not fit an entry is for tests: callers send whole ones. */
+static void test_segments_too_small_for_an_object_are_refused(void **state)
+{
+	struct rig *rig = *state;
+	struct store_options options = {.size_bytes = 96 * MIB, .segment_bytes = 4 * MIB};
+	struct store *store;
+	struct error err = {0};
+
+	assert_int_equal(store_open(&rig->loop, 1, "/other", &options, NULL, &store, &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.text, "8 MiB"));
+	options.segment_bytes = 8 * MIB;
+	assert_int_equal(store_open(&rig->loop, 1, "/other", &options, NULL, &store, &err), 0);
+	assert_int_equal(store_entry_blocks_max(store), OBJECT_BLOCKS);
+	store_close(store);
+}
+
 static void test_foreign_directory_is_refused_and_left_alone(void **state)
 {
 	struct rig *rig = *state;
@@ -793,8 +811,10 @@ static void test_shards_are_logs_of_their_own_and_keep_their_number(void **state
 	rig_stop(rig);
 	rig_done(rig);
 	rig_init(rig, 2,
-		 &(struct store_options){
-			 .size_bytes = 40 * MIB, .segment_bytes = 1 * MIB, .shards = 3});
+		 &(struct store_options){.size_bytes = 40 * MIB,
+					 .segment_bytes = 1 * MIB,
+					 .has_small_segments = true,
+					 .shards = 3});
 	rig_open_ok(rig);
 	for (unsigned kind = 0; kind < 3; kind++) {
 		uint32_t pg, seen = 0;
@@ -897,7 +917,10 @@ static void test_store_grows_when_the_file_system_has_room_again(void **state)
 	rig_stop(rig);
 	rig_done(rig);
 	/* Full in the middle of a segment. */
-	rig_init(rig, 4, &(struct store_options){.size_bytes = 64 * MIB, .segment_bytes = 4 * MIB});
+	rig_init(rig, 4,
+		 &(struct store_options){.size_bytes = 64 * MIB,
+					 .segment_bytes = 4 * MIB,
+					 .has_small_segments = true});
 	rig_open_ok(rig);
 	before = store_credit(rig->store, 0);
 	sim_host_set_disk_size(rig->host, 46 * MIB);
@@ -954,6 +977,7 @@ int main(void)
 		TEST(test_identity_is_kept),
 		TEST(test_second_open_is_refused),
 		TEST(test_one_damaged_superblock_copy_is_survived_two_are_named),
+		TEST(test_segments_too_small_for_an_object_are_refused),
 		TEST(test_foreign_directory_is_refused_and_left_alone),
 		TEST(test_unreadable_block_is_reported_and_marked),
 		TEST(test_damaged_block_is_healed_by_a_push_that_compares_sums),

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "lib/base/log.h"
+#include "tests/unit/store_audit.h"
 #include "tests/unit/store_life.h"
 
 static void cut_and_check(struct life *life, uint64_t seed, uint32_t round)
@@ -43,6 +44,7 @@ static void cut_and_check(struct life *life, uint64_t seed, uint32_t round)
 	static struct model actual, expected;
 	uint32_t kept;
 
+	store_audit(life->rig.store);
 	model_read(&life->rig, &actual);
 	if (!life_find_prefix(life, &actual, at_least, what, &expected, &kept))
 		fail();
@@ -140,6 +142,7 @@ static void test_power_cut_at_any_moment_leaves_a_prefix(void **state)
 {
 	struct store_options options = {.size_bytes = 24 * MIB,
 					.segment_bytes = 1 * MIB,
+					.has_small_segments = true,
 					.cache_bytes = 1, /* the least: cold pages */
 					.batches_max = 4};
 	struct life *life = calloc(1, sizeof(*life));
@@ -197,8 +200,10 @@ static bool has_nothing_in_flight(void *context)
  */
 static void test_flipped_bit_is_never_served(void **state)
 {
-	const struct store_options options = {
-		.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .cache_bytes = 1};
+	const struct store_options options = {.size_bytes = 24 * MIB,
+					      .segment_bytes = 1 * MIB,
+					      .has_small_segments = true,
+					      .cache_bytes = 1};
 	struct life *life = calloc(1, sizeof(*life));
 	const char *only = getenv("SHEEPFOLD_SEED");
 	uint64_t first = only ? strtoull(only, NULL, 0) : 1000;
@@ -233,6 +238,8 @@ static void test_flipped_bit_is_never_served(void **state)
 		int rc = rig_open(&life->rig, &err);
 		if (rc < 0 && !strstr(err.text, "both checkpoints"))
 			fail_msg("seed %llu: %s", (unsigned long long)seed, err.text);
+		if (rc == 0)
+			store_audit(life->rig.store);
 		if (rc == 0)
 			check_damaged(life, seed, named, &outcomes);
 		log_set_current(before);

@@ -18,7 +18,8 @@
 
 #define SEGMENT RIG_PATH "/segment.00.00000"
 
-static const struct store_options small = {.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB};
+static const struct store_options small = {
+	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
 
 static int setup(void **state)
 {
@@ -337,8 +338,10 @@ static void test_failed_store_is_closed_before_its_shards_know(void **state)
 	rig_stop(rig);
 	rig_done(rig);
 	rig_init(rig, 3,
-		 &(struct store_options){
-			 .size_bytes = 40 * MIB, .segment_bytes = 1 * MIB, .shards = 2});
+		 &(struct store_options){.size_bytes = 40 * MIB,
+					 .segment_bytes = 1 * MIB,
+					 .has_small_segments = true,
+					 .shards = 2});
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(sim_loop_new(rig->world, rig->host,
 					      &(struct loop_options){.name = "shard"}, &loops[i]),

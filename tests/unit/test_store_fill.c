@@ -218,7 +218,8 @@ static void check_space(struct filler *f)
 
 static void filler_init(struct filler *f, uint64_t size, uint32_t percent)
 {
-	const struct store_options options = {.size_bytes = size, .segment_bytes = 1 * MIB};
+	const struct store_options options = {
+		.size_bytes = size, .segment_bytes = 1 * MIB, .has_small_segments = true};
 
 	memset(f, 0, sizeof(*f));
 	/* Reads take long enough for the cleaner to empty what they read from. */
@@ -416,7 +417,8 @@ static void test_full_store_refuses_writes_until_something_is_trimmed(void **sta
 /* Zeroes over nothing take index pages: they end as data does. Absence takes nothing. */
 static void test_zeroes_over_nothing_are_paid_for(void **state)
 {
-	const struct store_options options = {.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB};
+	const struct store_options options = {
+		.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
 	struct rig *rig = calloc(1, sizeof(*rig));
 	uint64_t credit;
 	uint32_t n = 0, tag;

@@ -21,8 +21,10 @@
 #define SEGMENTS     24u
 #define ROUND	     (SEGMENTS * 256u / (ENTRY_BLOCKS + 1)) /* entries in as many blocks as there are */
 
-static const struct store_options options = {
-	.size_bytes = SEGMENTS * MIB, .segment_bytes = 1 * MIB, .deadline_ns = 3600 * NS_PER_S};
+static const struct store_options options = {.size_bytes = SEGMENTS * MIB,
+					     .segment_bytes = 1 * MIB,
+					     .has_small_segments = true,
+					     .deadline_ns = 3600 * NS_PER_S};
 
 struct life {
 	struct rig rig;

@@ -22,7 +22,8 @@
 #include "tests/unit/store_points.h"
 #include "tests/unit/store_rig.h"
 
-static const struct store_options small = {.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB};
+static const struct store_options small = {
+	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
 
 #define SEGMENT RIG_PATH "/segment.00.00000"
 
@@ -41,8 +42,10 @@ static void check_reuse(void **state)
 {
 	static const char *const checkpoints[] = {RIG_PATH "/checkpoint.00.00000",
 						  RIG_PATH "/checkpoint.00.00001"};
-	const struct store_options options = {
-		.size_bytes = 16 * MIB, .segment_bytes = 1 * MIB, .deadline_ns = 3600 * NS_PER_S};
+	const struct store_options options = {.size_bytes = 16 * MIB,
+					      .segment_bytes = 1 * MIB,
+					      .has_small_segments = true,
+					      .deadline_ns = 3600 * NS_PER_S};
 	struct rig rig;
 	uint32_t synced[8] = {0};
 
@@ -106,8 +109,10 @@ static bool are_done(void *context)
 /* Blocks that the cleaner is copying are written at the same time: the copy must not hide what came first. */
 static void check_moves(void **state)
 {
-	const struct store_options options = {
-		.size_bytes = 14 * MIB, .segment_bytes = 1 * MIB, .batches_max = 8};
+	const struct store_options options = {.size_bytes = 14 * MIB,
+					      .segment_bytes = 1 * MIB,
+					      .has_small_segments = true,
+					      .batches_max = 8};
 	static uint32_t newest[MOVE_OBJECTS * MOVE_BLOCKS];
 	struct store_counters counters;
 	struct rig rig;

@@ -1,0 +1,13 @@
+/* Counts again what a store keeps count of. */
+#ifndef TESTS_STORE_AUDIT_H
+#define TESTS_STORE_AUDIT_H
+
+#include "sheep/store/store.h"
+
+/*
+ * Live bytes of each segment, blocks, missing objects and digests, from the objects and their pages. Fails
+ * the test when one is not what the store says. Reads cold pages, blocking; nothing may be loading.
+ */
+void store_audit(struct store *store);
+
+#endif
