@@ -364,7 +364,7 @@ enum proto_status apply_volume_resize(struct cluster_edit *edit, const struct lo
 
 	if (status == PROTO_STATUS_OK)
 		status = check_resize(edit, known, body);
-	if (status != PROTO_STATUS_OK)
+	if (status != PROTO_STATUS_OK || from_le64(body->to_bytes) == known->size_bytes)
 		return status;
 	volume = edit_volume(edit, known->id);
 	if (!volume)

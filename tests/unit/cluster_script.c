@@ -83,6 +83,8 @@ enum proto_status script_apply(struct script *script, const void *command, size_
 		check_image(script);
 	if ((script->result.status == PROTO_STATUS_OK) == (script->result.text[0] != 0))
 		fail_msg("status %d with text '%s'", script->result.status, script->result.text);
+	if (script->applied_one)
+		script->applied_one(script, command, size);
 	return script->result.status;
 }
 

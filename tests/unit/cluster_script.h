@@ -27,6 +27,9 @@ struct script {
 	bool is_quick;				    /* no check after each command */
 	struct script_node nodes[SCRIPT_NODES + 1]; /* by id; 0 is unused */
 	uint32_t node_count;
+	/* After each command that was applied; may apply others. NULL: nobody asks. */
+	void (*applied_one)(struct script *script, const void *command, size_t size);
+	void *context; /* of applied_one */
 };
 
 void script_start(struct script *script);
