@@ -354,6 +354,7 @@ struct log_image {
 	struct log_uuid cluster; /* null: not formatted */
 	le64 index;
 	le64 next_id;
+	le64 shutdown; /* index of the last SHUTDOWN; 0: none */
 	le32 next_node;
 	le32 next_store;
 	le32 setting_count;
@@ -363,7 +364,7 @@ struct log_image {
 	le32 pg_count;
 	le32 volume_count;
 };
-WIRE_SIZE(struct log_image, 88);
+WIRE_SIZE(struct log_image, 96);
 WIRE_OFFSET(struct log_image, cluster, 24);
 
 struct log_image_setting {

@@ -194,6 +194,8 @@ static int check_policies(const struct cluster_map *map, struct error *err)
 {
 	uint64_t pgs = 0;
 
+	if (map->shutdown > map->index)
+		return error_set(err, -E_CORRUPT, "shut down in the future");
 	if (map->policy_count > CLUSTER_POLICIES_MAX ||
 	    uuid_is_null(&map->uuid) != (map->policy_count == 0) ||
 	    !map->level != (map->policy_count == 0))

@@ -185,6 +185,11 @@ uint32_t cluster_level(const struct cluster_map *map)
 	return map->level;
 }
 
+uint64_t cluster_shutdown_index(const struct cluster_map *map)
+{
+	return map->shutdown;
+}
+
 uint64_t cluster_next_id(const struct cluster_map *map)
 {
 	return map->next_id;

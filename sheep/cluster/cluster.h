@@ -245,6 +245,9 @@ uint32_t cluster_level(const struct cluster_map *map);		/* 0 until formatted */
 uint64_t
 cluster_next_id(const struct cluster_map *map); /* volumes and layers below it were given out */
 
+/* Of the last SHUTDOWN, 0: none. Every session that began before it is to end. */
+uint64_t cluster_shutdown_index(const struct cluster_map *map);
+
 /* NULL when there is none. The _next ones: the first with an id above @after (0: the first). */
 const struct cluster_node *cluster_node(const struct cluster_map *map, uint32_t id);
 const struct cluster_node *cluster_node_next(const struct cluster_map *map, uint32_t after);

@@ -26,6 +26,7 @@ struct cluster_map {
 	struct uuid uuid;
 	uint32_t next_node, next_store; /* ids to give out */
 	uint64_t next_id;		/* of volumes and layers */
+	uint64_t shutdown;		/* log index of the last SHUTDOWN; 0: none */
 	uint64_t garbage_index;		/* not in the image: whoever installs one looks anyway */
 	uint32_t policy_count;
 	struct cluster_policy policies[CLUSTER_POLICIES_MAX];

@@ -54,6 +54,7 @@ static void put_head(struct out *out, const struct cluster_map *map)
 		.next_id = to_le64(map->next_id),
 		.next_node = to_le32(map->next_node),
 		.next_store = to_le32(map->next_store),
+		.shutdown = to_le64(map->shutdown),
 		.setting_count = to_le32(CLUSTER_SETTING_COUNT),
 		.policy_count = to_le32(map->policy_count),
 		.node_count = to_le32(map->nodes.count),
@@ -555,6 +556,7 @@ static void get_map(struct cluster_edit *edit, const struct log_image *image,
 	map->next_id = from_le64(image->next_id);
 	map->next_node = from_le32(image->next_node);
 	map->next_store = from_le32(image->next_store);
+	map->shutdown = from_le64(image->shutdown);
 	get_settings(map, in, from_le32(image->setting_count));
 	get_policies(map, in, from_le32(image->policy_count));
 	get_all(edit, in, from_le32(image->node_count), get_node);

@@ -252,8 +252,10 @@ static enum proto_status refuse_level(struct cluster_edit *edit, const struct cl
 }
 
 /* The map does not change: whoever applies it while it runs, stops. */
+/* Kept, for those who get it in an image. */
 enum proto_status apply_shutdown(struct cluster_edit *edit, const struct log_body *log)
 {
+	edit->map->shutdown = edit->index;
 	return PROTO_STATUS_OK;
 }
 

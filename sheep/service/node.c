@@ -202,6 +202,13 @@ static void start_serving(struct node *node)
 		node_fail(node, &err);
 }
 
+/* Whether the command came by itself or in an image: it is for every session before it. */
+static void obey_shutdown(struct node *node, const struct cluster_map *map)
+{
+	if (cluster_shutdown_index(map) > node->session)
+		node_stop(node, "cluster shutdown");
+}
+
 static void on_registered(struct proposal *proposal, enum proto_status status, const char *text,
 			  uint64_t id)
 {
@@ -225,6 +232,8 @@ static void on_registered(struct proposal *proposal, enum proto_status status, c
 	}
 	node_enter(node, NODE_RUNNING, "registered");
 	start_serving(node);
+	if (node->phase == NODE_RUNNING)
+		obey_shutdown(node, state_map(node->state));
 }
 
 /*
@@ -341,8 +350,8 @@ static void on_applied(void *context, struct cluster_map *map, const struct clus
 		error_set(&err, -E_STALE_SESSION,
 			  "the cluster took this sheep for dead: start it again");
 		node_fail(node, &err);
-	} else if (result && result->type == LOG_SHUTDOWN && result->status == PROTO_STATUS_OK) {
-		node_stop(node, "cluster shutdown");
+	} else {
+		obey_shutdown(node, map);
 	}
 }
 

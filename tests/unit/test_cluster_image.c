@@ -40,6 +40,7 @@ static void build(struct script *script)
 	}
 	store = script_pg(script, 0)->target[1];
 	assert_int_equal(script_restart(script, 2, LOG_STORE_UNCLEAN), OK);
+	assert_int_equal(script_run(script, 1, cluster_command_shutdown()), OK);
 	assert_int_equal(script_dead(script, 1, 3), OK);
 	assert_int_equal(script_restart(script, 3, 0), OK);
 	store = 0;
@@ -85,6 +86,9 @@ static void test_image_round_trip_is_exact(void **state)
 	assert_int_equal(cluster_setting(copy, CLUSTER_SETTING_GRACE), 2345);
 	assert_true(cluster_index(copy) == cluster_index(script.map));
 	assert_non_null(cluster_volume_by_name(copy, "vol-7"));
+	/* A sheep that sleeps through it sees it in the image. */
+	assert_true(cluster_shutdown_index(copy) > cluster_node(copy, 1)->session);
+	assert_true(cluster_shutdown_index(copy) < cluster_node(copy, 3)->session);
 	print_message("%zu bytes: 4 nodes, 16 PGs, 10 volumes\n", size);
 	cluster_map_put(copy);
 	free(data);
