@@ -92,6 +92,26 @@ static struct sim_host *host_of(struct program *program, const struct fault *fau
 
 /* ---- processes ---- */
 
+/* An empty disk; what was on the other one is lost for good, as the planner is told. */
+static void replace_disk(struct program *program, unsigned number)
+{
+	struct herd *herd = program->herd;
+	const struct cluster_node *row =
+		cluster_node_by_uuid(herd_map(herd), &herd->nodes[number].uuid);
+	const struct cluster_store *store;
+
+	sim_host_wipe(herd->nodes[number].host);
+	HERD_REQUIRE(herd, row);
+	for (store = cluster_store_next(herd_map(herd), 0); store;
+	     store = cluster_store_next(herd_map(herd), store->id)) {
+		bool is_known = store->node != row->id;
+		for (unsigned i = 0; i < herd->out_store_count; i++)
+			is_known |= herd->out_stores[i] == store->id;
+		if (!is_known && herd->out_store_count < ARRAY_COUNT(herd->out_stores))
+			herd->out_stores[herd->out_store_count++] = store->id;
+	}
+}
+
 static void start_node(struct program *program, unsigned number)
 {
 	struct herd_node *node = &program->herd->nodes[number];
@@ -103,7 +123,7 @@ static void start_node(struct program *program, unsigned number)
 		return;
 	/* Only what we damage cannot be opened; then the operator replaces the disk. */
 	HERD_REQUIRE(program->herd, (int)number == program->victim);
-	sim_host_wipe(node->host);
+	replace_disk(program, number);
 	node->was_cut = true;
 	herd_start(program->herd, number);
 }
@@ -395,14 +415,12 @@ static bool begin_misdirect(struct program *program, struct fault *fault)
 static bool begin_blank(struct program *program, struct fault *fault)
 {
 	struct herd *herd = program->herd;
-	struct herd_node *node = node_of(program, fault);
 
-	if (!others_hold(program, fault->node) || !node->store_id ||
+	if (!others_hold(program, fault->node) || !node_of(program, fault)->store_id ||
 	    herd->out_store_count == ARRAY_COUNT(herd->out_stores))
 		return false;
-	herd->out_stores[herd->out_store_count++] = node->store_id;
 	herd_kill(herd, fault->node, SIM_DEATH_CERTAIN);
-	sim_host_wipe(node->host);
+	replace_disk(program, fault->node);
 	return true;
 }
 

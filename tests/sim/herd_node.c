@@ -300,15 +300,41 @@ static void stop_pgs(struct herd_node *node)
 	pg_set_stop(node->set, &stopping.op);
 }
 
-static void stop_engine(struct herd_node *node)
+static void close_all(struct herd_node *node)
 {
 	if (stopping.volume)
 		gateway_close(stopping.volume);
 	if (node->herd->close_volumes)
 		node->herd->close_volumes(node->herd, node->number);
+	loop_complete(node->loop, &stopping.op, 0);
+}
+
+static void propose_leave(struct herd_node *node)
+{
 	herd_propose_by(node, cluster_command_leave(node->id, node->incarnation));
+	loop_complete(node->loop, &stopping.op, 0);
+}
+
+static void stop_timer(struct herd_node *node)
+{
 	loop_timer_stop(node->loop, &node->timer);
 	loop_complete(node->loop, &stopping.op, 0);
+}
+
+/* As the daemon does: again until the log has it. */
+static bool leave(struct herd_node *node, uint64_t until_ns)
+{
+	const struct cluster_node *row;
+
+	do {
+		if (!step(node, propose_leave, until_ns))
+			return false;
+		herd_run(node->herd, 50);
+		row = cluster_node(node->map, node->id);
+		if (!row || !(row->flags & CLUSTER_NODE_UP))
+			return step(node, stop_timer, until_ns);
+	} while (sim_now(node->herd->world) < until_ns);
+	return false;
 }
 
 static void stop_store(struct herd_node *node)
@@ -337,12 +363,8 @@ bool herd_try_stop(struct herd *herd, unsigned number, uint64_t ms)
 	stopping.volume = node->volume;
 	node->volume = NULL;
 	tell_died(herd, number); /* its clients wait for nobody */
-	if (!step(node, stop_pgs, until_ns) || !step(node, stop_engine, until_ns)) {
-		herd_kill(herd, number, SIM_DEATH_CERTAIN);
-		return false;
-	}
-	herd_run(herd, 50);
-	if (!step(node, stop_store, until_ns)) {
+	if (!step(node, stop_pgs, until_ns) || !step(node, close_all, until_ns) ||
+	    !leave(node, until_ns) || !step(node, stop_store, until_ns)) {
 		herd_kill(herd, number, SIM_DEATH_CERTAIN);
 		return false;
 	}
