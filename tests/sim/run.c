@@ -2,6 +2,7 @@
  * One seed of the simulator:
  *
  *   run [--trace] [--mutate RULE] SEED
+ *   run --rules
  *
  * Prints the seed first and last. 0: all is well; 1: it failed, and what failed is printed; 2: usage.
  */
@@ -16,7 +17,7 @@
 
 static int usage(void)
 {
-	(void)fprintf(stderr, "usage: run [--trace] [--mutate RULE] SEED\n");
+	(void)fprintf(stderr, "usage: run [--trace] [--mutate RULE] SEED | --rules\n");
 	for (unsigned i = 0; i < RULE_COUNT; i++)
 		(void)fprintf(stderr, "  %-28s %s\n", rule_table[i].name, rule_table[i].text);
 	return 2;
@@ -29,6 +30,11 @@ int main(int argc, char **argv)
 	bool has_seed = false;
 
 	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--rules") == 0) {
+			for (unsigned k = 0; k < RULE_COUNT; k++)
+				(void)printf("%s\n", rule_table[k].name);
+			return 0;
+		}
 		if (strcmp(argv[i], "--trace") == 0) {
 			options.is_traced = true;
 		} else if (strcmp(argv[i], "--mutate") == 0 && i + 1 < argc) {
