@@ -21,7 +21,7 @@
 /* clang-format off */
 #define RULE_LIST(X) \
 	/* writes, versions, reads */ \
-	X(W1_OLD_EPOCH, "messages of an epoch older than the latest one seen are refused") \
+	X(W1_OLD_EPOCH, "messages of an older epoch are refused, by who told its tail above all (T1)") \
 	X(W1_LATER_EPOCH, "a message of a later epoch waits for the map") \
 	X(W1_ORDER, "a member applies entries in order") \
 	X(W1_RESEND, "what is not acknowledged is sent again when the epoch changes") \
@@ -45,7 +45,6 @@
 	X(S1_FLOOR, "the members in sync are never fewer than min_insync") \
 	X(S1_COMMIT_FLOOR, "nothing is committed by fewer than min_insync members") \
 	X(T1_ALL_TAILS, "a new primary serves when every member has told its tail") \
-	X(T1_EPOCH_OF_TAIL, "who told its tail refuses older epochs") \
 	X(T2_SETTLE, "objects that a tail names are settled before they are served") \
 	X(T2_COMMIT_POINT, "no commit point is told before all that is in doubt is committed") \
 	X(T2_TAIL_OF_JOINER, "a joining store gets the tail of its primary before its expand") \
@@ -62,7 +61,7 @@
 	X(J4_DIGEST, "digests are compared before the expand") \
 	X(J5_MISSING_NOT_ABSENT, "a missing object is fetched and never deleted elsewhere for it") \
 	X(J5_NOT_PROMOTED, "a member with missing objects does not lead and does not count") \
-	X(J5_DELETE_ABSENT, "what the primary knows to be absent is deleted at the joining member") \
+	X(J5_DELETE_ABSENT, "what is absent at the primary, deleted in the meantime, is deleted at the joiner") \
 	X(J6_PUSH_VERSION, "a push never overwrites a newer write") \
 	/* restart and power */ \
 	X(R1_REGISTERED_FIRST, "a store answers nothing before its registration is applied") \
@@ -72,8 +71,6 @@
 	X(R2_BLANK, "a blank store is not in sync") \
 	X(R3_UNCLEAN_MARK, "a store that is not proved clean is marked") \
 	X(R3_MARKED_NOT_LEADING, "a marked member does not lead while an unmarked one is listed") \
-	X(R3_BY_LISTS, "a marked member is filled by lists, not by tails") \
-	X(R3_ACKNOWLEDGED_MORE, "a store that has less than it acknowledged is marked") \
 	X(R4_MOST_ADVANCED, "after a total power loss the most advanced member leads") \
 	X(R4_NO_JOINER, "a member that has begun a join cannot be elected") \
 	X(R4_LOSS_EPOCH, "an election raises the loss epoch") \
@@ -100,7 +97,6 @@
 	X(O1_FENCE, "a new owner waits until no older write can land") \
 	/* garbage */ \
 	X(M2_NEXT_ID, "an object is garbage only below the next volume id of the map that judges") \
-	X(M2_DELETED_AWAY, "an object deleted while a member was away does not come back") \
 	/* the store */ \
 	X(D0_ONE_LOG, "a power cut leaves a prefix of each placement group") \
 	X(D1_MOVE_VOID, "a cleaner's move is void where the block has gone elsewhere") \

@@ -265,7 +265,8 @@ static enum proto_status find_start(struct cluster_edit *edit,
 	if (!node)
 		return refuse(edit, PROTO_STATUS_NOT_FOUND, "node %u does not exist",
 			      from_le32(body->node));
-	if (!(node->flags & CLUSTER_NODE_UP) || node->incarnation != from_le64(body->incarnation))
+	if (!(node->flags & CLUSTER_NODE_UP) ||
+	    (RULE(L5_INCARNATION) && node->incarnation != from_le64(body->incarnation)))
 		return refuse(edit, PROTO_STATUS_STALE_SESSION,
 			      "node %u is not up in incarnation %llu", node->id,
 			      (unsigned long long)from_le64(body->incarnation));

@@ -15,7 +15,7 @@ static enum proto_status find_pg(struct cluster_edit *edit, uint32_t id, uint64_
 
 	if (!pg)
 		return refuse(edit, PROTO_STATUS_NOT_FOUND, "pg %u does not exist", id);
-	if (pg->epoch != epoch)
+	if (RULE(S0_CONDITION) && pg->epoch != epoch)
 		return refuse(edit, PROTO_STATUS_STALE_EPOCH,
 			      "pg %u is in epoch %llu, the command names %llu", id,
 			      (unsigned long long)pg->epoch, (unsigned long long)epoch);

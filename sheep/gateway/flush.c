@@ -168,7 +168,7 @@ static uint32_t settle_round(struct flush *flush)
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
 		if (!flush->epochs[i])
 			continue;
-		if (pg_at(volume, i)->epoch == flush->epochs[i]) {
+		if (pg_at(volume, i)->epoch == flush->epochs[i] || !RULE(F1_REPEAT)) {
 			flush->epochs[i] = 0;
 			volume->dirt[i].flushed = flush->written[i];
 		} else {
@@ -189,7 +189,7 @@ static bool has_lost_writes(struct flush *flush)
 
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
 		uint64_t loss_epoch = pg_at(volume, i)->loss_epoch;
-		if (loss_epoch <= volume->dirt[i].loss_epoch)
+		if (loss_epoch <= volume->dirt[i].loss_epoch || !RULE(F1_LOSS_EPOCH))
 			continue;
 		/* A PG that had nothing unflushed of ours has lost nothing of ours, but others' writes
 		 * that this FLUSH is to cover may have been there. */
@@ -397,6 +397,8 @@ static int make_targets(struct flush *flush)
 		flush->epochs[i] = pg->epoch;
 		for (uint32_t m = 0; m < pg->isr_count; m++) {
 			if (pg->isr[m].flags & CLUSTER_SEAT_MARKED)
+				continue;
+			if (!RULE(F1_ALL_SYNCED) && pg->isr[m].store != pg->primary)
 				continue;
 			int rc = add_row(flush, pg, pg->isr[m].store);
 			if (rc < 0)
