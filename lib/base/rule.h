@@ -110,7 +110,7 @@
 	X(D3_FAIL_STOP, "the first error of the disk stops the store")
 
 /*
- * Points: what has just happened. "@" in a sentence: the store or node where it did.
+ * Points: what has just happened.
  */
 #define SIM_POINT_LIST(X) \
 	X(ENTRY_SUBMITTED, "a primary gave an entry to its store and to the members") \
@@ -121,7 +121,6 @@
 	X(SETTLE_ONE, "one object in doubt was written again here, at no other member") \
 	X(SETTLED, "all that was in doubt is committed") \
 	X(SERVING, "a new primary begins to serve") \
-	X(PUSH_BEGUN, "an object is recorded as missing, its first block has not come") \
 	X(PUSH_HALF, "some blocks of a push have come, its version has not") \
 	X(PUSH_DONE, "a push ended") \
 	X(SEAL_COUNTED, "a joining member is counted, and was not told to seal") \
@@ -130,9 +129,9 @@
 	X(SHRINK_PROPOSED, "a shrink is proposed and not decided") \
 	X(BEACON_ACKNOWLEDGED, "a beacon was acknowledged") \
 	X(REGISTERED, "a registration is applied") \
-	X(ELECTED, "a marked member was elected and is about to lead") \
 	X(CHECKPOINT_WRITTEN, "a checkpoint is written and not yet durable") \
-	X(SEGMENT_LEFT, "a segment was left")
+	X(SEGMENT_LEFT, "a segment was left") \
+	X(ELECTED, "a marked member asked to be elected")
 /* clang-format on */
 
 enum rule {

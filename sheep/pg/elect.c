@@ -169,6 +169,7 @@ static void propose(struct pg_election *election, uint64_t now)
 			(unsigned long long)ours.last.reign, (unsigned long long)ours.last.n);
 	election->proposed_ns = now;
 	pg_set_propose(pg->set, cluster_command_pg_elect(pg->id, pg->epoch, pg->store->id));
+	SIM_POINT(ELECTED);
 }
 
 static struct pg_election *election_begin(struct pg *pg, uint64_t now)

@@ -225,6 +225,7 @@ int pg_entry_submit(struct pg_entry *entry, bool any_previous)
 	cds_list_add_tail(&entry->link, &lead->entries);
 	pg_entry_send(entry);
 	pg_set_active(pg);
+	SIM_POINT(ENTRY_SUBMITTED);
 	return 0;
 }
 
@@ -327,6 +328,7 @@ void pg_lead_commit(struct pg_lead *lead)
 	if (limit > lead->commit_n) {
 		lead->commit_n = limit;
 		lead->commit_ns = loop_now(pg->set->loop);
+		SIM_POINT(ENTRY_COMMITTED);
 	}
 	commit_entries(lead);
 	if (pg_lead_told(lead))

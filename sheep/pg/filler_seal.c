@@ -20,6 +20,7 @@ void pg_fill_propose(struct pg_filler *filler, uint64_t now)
 
 	filler->expand_ns = now;
 	pg_set_propose(pg->set, cluster_command_pg_expand(pg->id, pg->epoch, &join, 0));
+	SIM_POINT(EXPAND_PROPOSED);
 }
 
 /* Without our table of requests it would execute some of them again, once it leads (Q1). */
@@ -72,6 +73,7 @@ static void on_sealed(struct pg_ask *ask, int result)
 		pg_fill_again(filler, DIFFER_NS, "digests differ");
 		return;
 	}
+	SIM_POINT(SEALED);
 	pg_fill_enter(filler, FILL_EXPANDING, "digests agree");
 	filler->pg->set->counters.expands++;
 	pg_fill_propose(filler, loop_now(filler->pg->set->loop));
@@ -159,6 +161,7 @@ void pg_fill_seal(struct pg_filler *filler)
 	if (RULE(J4_COUNT_FIRST))
 		member->kind = PG_MEMBER_SEALED;
 	member->after_n = n;
+	SIM_POINT(SEAL_COUNTED);
 	pg_digest(filler->pg, &filler->digest, &filler->objects, &missing);
 	ask->owner = pg_fill_tag(filler);
 	pg_ask_send(ask, PEER_CLASS_PEER, PEER_OP_SEAL, &body, sizeof(body), on_sealed);

@@ -320,6 +320,7 @@ static void propose_shrink(struct pg_lead *lead, bool diverged)
 	pg_set_propose(pg->set, cluster_command_pg_shrink(pg->id, pg->epoch,
 							  diverged ? LOG_SHRINK_DIVERGED : 0,
 							  stores, count));
+	SIM_POINT(SHRINK_PROPOSED);
 }
 
 static bool tick_refused(struct pg_lead *lead, uint64_t now)

@@ -207,6 +207,7 @@ static void on_applied(struct store_append *append, int result)
 	struct pg *pg = apply->pg;
 	struct pg_set *set = pg->set;
 
+	SIM_POINT(ENTRY_APPLIED);
 	apply->result = result < 0 ? -E_STORE_FAILED : 0;
 	apply_end(apply);
 	end_covered(pg);

@@ -60,6 +60,7 @@ static void reply_tail(struct pg *pg, struct net_request *request)
 		.row_count = to_le32(count),
 		.missing = to_le32(info.missing),
 	};
+	SIM_POINT(TAIL_TOLD);
 	net_reply(request, 0, &reply, sizeof(reply), &rows, count > 0);
 }
 

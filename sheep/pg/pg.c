@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "lib/base/cover.h"
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define LEADING \
@@ -86,8 +87,10 @@ static void serve_or_wait(struct pg *pg, const char *why)
 			pg->lead); /* not committed here, but pushes pass what our store has */
 		return;
 	}
-	if (pg->state != PG_SERVING)
+	if (pg->state != PG_SERVING) {
+		SIM_POINT(SERVING);
 		pg_enter(pg, PG_SERVING, why);
+	}
 	pg_settle_run(pg->lead);
 	pg_io_rejudge(pg);
 }

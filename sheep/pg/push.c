@@ -156,10 +156,13 @@ static void on_pushed(struct pg_ask *ask, int result)
 
 	if (!is_back(push, result))
 		return;
-	if (push->from < OBJECT_BLOCKS)
+	if (push->from < OBJECT_BLOCKS) {
+		SIM_POINT(PUSH_HALF);
 		next_batch(push);
-	else
+	} else {
+		SIM_POINT(PUSH_DONE);
 		push_end(push, 0);
+	}
 }
 
 static uint32_t batch_flags(const struct pg_push *push)

@@ -48,8 +48,10 @@ static void settle_done(struct pg_settle *settle)
 	lead->settle_left--;
 	settle->set->counters.settled_objects++;
 	settle_free(settle);
-	if (lead->settle_left == 0)
+	if (lead->settle_left == 0) {
+		SIM_POINT(SETTLED);
 		log_debug("pg %u reign %llu: settled", lead->id, (unsigned long long)lead->reign);
+	}
 	pg_settle_run(lead);
 }
 
@@ -58,6 +60,7 @@ static void on_settled(struct pg_entry *entry, int result)
 	struct pg_settle *settle = entry->owner;
 
 	settle->is_out = false;
+	SIM_POINT(SETTLE_ONE);
 	if (!settle->lead)
 		settle_free(settle);
 	else if (result == 0)

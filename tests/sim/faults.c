@@ -32,17 +32,16 @@ bool faults_has_node(const struct program *program, unsigned node)
 		if (fault->kind == FAULT_POWER_CUT_ALL)
 			return true;
 	}
-	return false;
+	return strike_has_node(program, node);
 }
 
-static bool is_well(const struct program *program, unsigned node)
+bool faults_is_well(const struct program *program, unsigned node)
 {
 	return program->herd->nodes[node].is_up && !program->is_leaving[node] &&
 	       !faults_has_node(program, node);
 }
 
-/* Would each PG that this node's store is in sync for still have another such member, up and whole? */
-static bool others_hold(struct program *program, unsigned number)
+bool faults_others_hold(struct program *program, unsigned number)
 {
 	const struct herd_node *node = &program->herd->nodes[number];
 	struct cluster_map *map = herd_map(program->herd);
@@ -60,7 +59,8 @@ static bool others_hold(struct program *program, unsigned number)
 				continue;
 			for (unsigned n = 0; n < program->herd->node_count; n++)
 				has_other |= program->herd->nodes[n].id == other &&
-					     (int)n != program->victim && is_well(program, n);
+					     (int)n != program->victim &&
+					     faults_is_well(program, n);
 		}
 		if (!has_other)
 			return false;
@@ -74,7 +74,7 @@ static bool pick_well(struct program *program, unsigned *node)
 
 	for (unsigned i = 0; i < program->herd->node_count; i++) {
 		*node = (first + i) % program->herd->node_count;
-		if (is_well(program, *node))
+		if (faults_is_well(program, *node))
 			return true;
 	}
 	return false;
@@ -112,7 +112,7 @@ static void replace_disk(struct program *program, unsigned number)
 	}
 }
 
-static void start_node(struct program *program, unsigned number)
+void faults_start_node(struct program *program, unsigned number)
 {
 	struct herd_node *node = &program->herd->nodes[number];
 
@@ -149,7 +149,7 @@ static bool begin_stop(struct program *program, struct fault *fault)
 
 static void end_down(struct program *program, struct fault *fault)
 {
-	start_node(program, fault->node);
+	faults_start_node(program, fault->node);
 }
 
 static bool begin_power_cut(struct program *program, struct fault *fault)
@@ -157,7 +157,7 @@ static bool begin_power_cut(struct program *program, struct fault *fault)
 	static const enum sim_power_cut modes[] = {SIM_KEEP_ALL, SIM_DROP_UNSYNCED,
 						   SIM_RANDOM_UNSYNCED, SIM_RANDOM_UNSYNCED};
 
-	if (!others_hold(program, fault->node))
+	if (!faults_others_hold(program, fault->node))
 		return false;
 	herd_cut_power(program->herd, fault->node,
 		       can & FAULT_NEEDS_LEASE ? SIM_DEATH_SILENT : SIM_DEATH_CERTAIN,
@@ -179,7 +179,7 @@ static void end_power_cut_all(struct program *program, struct fault *fault)
 {
 	for (unsigned i = 0; i < program->herd->node_count; i++)
 		if (program->was_added[i])
-			start_node(program, i);
+			faults_start_node(program, i);
 }
 
 static bool begin_pause(struct program *program, struct fault *fault)
@@ -337,7 +337,7 @@ static void end_slow_disk(struct program *program, struct fault *fault)
 
 static bool begin_hang(struct program *program, struct fault *fault)
 {
-	if (!others_hold(program, fault->node))
+	if (!faults_others_hold(program, fault->node))
 		return false; /* its store may stop, and is unclean then */
 	sim_host_hang_disk(host_of(program, fault), true);
 	return true;
@@ -351,7 +351,7 @@ static void restart_if_failed(struct program *program, struct fault *fault)
 		return;
 	herd_kill(program->herd, fault->node, SIM_DEATH_CERTAIN);
 	node->was_cut = true;
-	start_node(program, fault->node);
+	faults_start_node(program, fault->node);
 }
 
 static void end_hang(struct program *program, struct fault *fault)
@@ -363,7 +363,7 @@ static void end_hang(struct program *program, struct fault *fault)
 
 static bool begin_eio(struct program *program, struct fault *fault)
 {
-	if (!others_hold(program, fault->node))
+	if (!faults_others_hold(program, fault->node))
 		return false;
 	return sim_host_fault(host_of(program, fault),
 			      program_below(program, 3) ? LOOP_OP_WRITE : LOOP_OP_SYNC,
@@ -416,7 +416,7 @@ static bool begin_blank(struct program *program, struct fault *fault)
 {
 	struct herd *herd = program->herd;
 
-	if (!others_hold(program, fault->node) || !node_of(program, fault)->store_id ||
+	if (!faults_others_hold(program, fault->node) || !node_of(program, fault)->store_id ||
 	    herd->out_store_count == ARRAY_COUNT(herd->out_stores))
 		return false;
 	herd_kill(herd, fault->node, SIM_DEATH_CERTAIN);
@@ -496,6 +496,16 @@ static void mend_settings(struct program *program)
 		herd_propose(program->herd, cluster_command_setting("recovery_rate", 0));
 }
 
+static bool begin_strike(struct program *program, struct fault *fault)
+{
+	return strike_begin(program);
+}
+
+static void end_strike(struct program *program, struct fault *fault)
+{
+	strike_end(program);
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -527,6 +537,7 @@ static const struct {
 	[FAULT_LOST_WRITE] = {begin_lost_write, NULL},
 	[FAULT_MISDIRECT] = {begin_misdirect, NULL},
 	[FAULT_BLANK] = {begin_blank, end_down},
+	[FAULT_STRIKE] = {begin_strike, end_strike},
 	[FAULT_CREATE] = {begin_create, NULL},
 	[FAULT_DELETE] = {begin_delete, NULL},
 	[FAULT_ADD_NODE] = {begin_add_node, NULL},
@@ -594,7 +605,7 @@ bool faults_begin(struct program *program)
 		fault.node = (unsigned)program->victim;
 	if (row->flags & FAULT_OF_NODE && !pick_well(program, &fault.node))
 		return false;
-	if (row->flags & FAULT_OF_VICTIM && !is_well(program, fault.node))
+	if (row->flags & FAULT_OF_VICTIM && !faults_is_well(program, fault.node))
 		return false;
 	if (!ways[kind].begin(program, &fault))
 		return false;
@@ -639,7 +650,7 @@ void faults_heal(struct program *program)
 	for (unsigned i = 0; i < program->herd->node_count; i++) {
 		sim_host_forget_faults(program->herd->nodes[i].host);
 		if (program->was_added[i])
-			start_node(program, i);
+			faults_start_node(program, i);
 	}
 }
 

@@ -13,6 +13,7 @@
 
 #include "include/proto/peer.h"
 #include "lib/base/assert.h"
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 
 /* ---- proposals ---- */
@@ -119,6 +120,7 @@ static void note_registration(struct herd_node *node)
 		struct error err;
 		node->store_id = store->id;
 		node->was_cut = false;
+		SIM_POINT(REGISTERED);
 		if (store_identity(node->store)->lost_log)
 			(void)store_clear_lost_log(node->store, &err);
 		HERD_REQUIRE(node->herd, pg_set_add_store(node->set, node->store, store->id,

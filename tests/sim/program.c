@@ -258,6 +258,11 @@ static void end(struct program *program)
 	herd_run(program->herd, 500);
 	check_quiet(program);
 	herd_compare_copies(program->herd);
+	/* W2 repairs what should never have come about. */
+	if (HERD_COUNTER(program->herd, diverged) > 0 && !program->herd->may_diverge)
+		herd_fail(program->herd, "members in sync could not apply entries");
+	if (HERD_COUNTER(program->herd, digest_mismatches) > 0 && !program->herd->may_diverge)
+		herd_fail(program->herd, "digests of joining members differed");
 	if (program->herd->nodes[node].is_up)
 		herd_stop(program->herd, node);
 }
@@ -285,6 +290,7 @@ static void set_up(struct program *program, uint64_t seed, struct herd_options *
 	program->lease_ms = program_below(program, 8) ? 1000 : 0;
 	for (unsigned i = 0; i < FAULT_COUNT; i++)
 		program->is_kind_on[i] = program_below(program, 100) < 55;
+	program->is_kind_on[FAULT_STRIKE] = true;
 	*options = (struct herd_options){
 		.seed = seed,
 		.nodes = HERD_NODES_MAX,

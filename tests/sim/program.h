@@ -3,8 +3,8 @@
  *
  *   program.c   what the seed decides, its course, and the checks at its end
  *   faults.c    the table of faults
+ *   strike.c    faults at named points of the protocol
  *   workload.c  volumes, clients, and what they saw (history.h)
- *   coverage.c  what was hit, over many programs
  */
 #ifndef TESTS_SIM_PROGRAM_H
 #define TESTS_SIM_PROGRAM_H
@@ -45,6 +45,7 @@ struct workload;
 	X(LOST_WRITE, "lost-write", 2, 0, 0, FAULT_OF_VICTIM)                                \
 	X(MISDIRECT, "misdirect", 2, 0, 0, FAULT_OF_VICTIM)                                  \
 	X(BLANK, "blank", 1, 50, 3000, FAULT_OF_VICTIM)                                      \
+	X(STRIKE, "strike", 30, 100, 4000, 0)                                                \
 	X(CREATE, "create", 5, 0, 0, FAULT_NO_HARM)                                          \
 	X(DELETE, "delete", 5, 0, 0, FAULT_NO_HARM)                                          \
 	X(ADD_NODE, "add-node", 2, 0, 0, FAULT_NO_HARM)                                      \
@@ -84,6 +85,30 @@ struct fault {
 
 #define FAULTS_MAX 12
 
+/* What is done to the node that comes to a point of the protocol (lib/base/rule.h). */
+enum strike_action {
+	STRIKE_KILL,
+	STRIKE_POWER,
+	STRIKE_NAP,
+	STRIKE_CUT,	 /* it cannot send to another */
+	STRIKE_DEAFEN,	 /* it cannot hear from another */
+	STRIKE_RESET,	 /* its streams to another */
+	STRIKE_OTHER,	 /* another is killed */
+	STRIKE_CUT_KILL, /* it cannot send to another, and is killed before it can again */
+	STRIKE_CHAIN,	 /* the same, and soon after a third one is killed, too */
+	STRIKE_ACTIONS
+};
+
+struct strike {
+	struct program *program;
+	bool is_armed, has_struck;
+	unsigned point, countdown; /* enum sim_point */
+	enum strike_action action;
+	unsigned node, other, third, step;
+	uint64_t delay_ns, length_ns;
+	struct sim_event event;
+};
+
 /* ---- program.c ---- */
 
 struct program_options {
@@ -92,7 +117,7 @@ struct program_options {
 	const char *mutation; /* NULL: none */
 };
 
-/* What a run hit and did: added up by coverage.c. */
+/* What a run hit and did: added up over many. */
 struct program_figures {
 	uint64_t operations, sectors, events, trace, virtual_ns;
 	uint64_t longest_stall_ns; /* of clients far from the fault, under single faults */
@@ -116,6 +141,7 @@ struct program {
 	/* its course */
 	struct fault faults[FAULTS_MAX];
 	unsigned fault_count;
+	struct strike strike;
 	uint64_t next_fault_ns, end_ns;
 	bool is_over; /* all faults are healed, none begins */
 	bool is_removed[HERD_NODES_MAX], is_leaving[HERD_NODES_MAX], was_added[HERD_NODES_MAX];
@@ -140,6 +166,15 @@ void faults_tick(struct program *program);
 void faults_heal(struct program *program);
 /* When the next one ends; UINT64_MAX: none will. */
 uint64_t faults_next_end(const struct program *program);
+/* Take back what a strike did, or disarm it. */
+void strike_end(struct program *program);
+bool strike_begin(struct program *program);
+bool strike_has_node(const struct program *program, unsigned node);
+/* A node that is up, has no fault, and stays. */
+bool faults_is_well(const struct program *program, unsigned node);
+/* Would each PG that its store is in sync for still have another such member, up and whole? */
+bool faults_others_hold(struct program *program, unsigned node);
+void faults_start_node(struct program *program, unsigned node);
 /* Has it a fault of its own? */
 bool faults_has_node(const struct program *program, unsigned node);
 

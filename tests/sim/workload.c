@@ -21,6 +21,7 @@
 #define BLOCK_SECTORS	(BLOCK_SIZE / SECTOR)
 #define VOLUMES_MAX	12u
 #define CLIENTS_MAX	24u
+#define PREFILL_SECTORS 2048u
 #define SPOTS		6u
 #define CREATE_AGAIN_NS (300 * NS_PER_MS)
 
@@ -56,6 +57,7 @@ struct volume {
 	uint64_t proposed_ns;
 	uint32_t sectors;
 	uint32_t next_value;
+	uint32_t prefill;      /* sectors below it were written once, in long pieces */
 	uint32_t spots[SPOTS]; /* sectors where much happens */
 	struct history *history;
 	struct handle *handles[HERD_NODES_MAX]; /* of present starts; old ones stay as they are */
@@ -383,8 +385,8 @@ static void any_range(struct workload *workload, const struct volume *volume, ui
 {
 	*count = min_of(any_count(workload), volume->sectors);
 	if (below(workload, 10) < 8) /* around a spot */
-		*first = volume->spots[below(workload, SPOTS)] +
-			 (uint32_t)below(workload, 4 * BLOCK_SECTORS);
+		*first = volume->spots[below(workload, 1 + below(workload, SPOTS))] +
+			 (uint32_t)(below(workload, 2) ? 0 : below(workload, 4 * BLOCK_SECTORS));
 	else
 		*first = (uint32_t)below(workload, volume->sectors);
 	if (below(workload, 3) > 0)
@@ -407,8 +409,14 @@ static void on_client(struct sim_event *event)
 		client_next(client);
 		return;
 	}
-	if (kind != GATEWAY_FLUSH)
+	if (handle->volume->prefill < handle->volume->sectors) {
+		kind = GATEWAY_WRITE;
+		first = handle->volume->prefill;
+		count = min_of(PREFILL_SECTORS, handle->volume->sectors - first);
+		handle->volume->prefill += count;
+	} else if (kind != GATEWAY_FLUSH) {
 		any_range(workload, handle->volume, &first, &count);
+	}
 	if (kind != GATEWAY_READ && kind != GATEWAY_FLUSH && below(workload, 12) == 0)
 		flags = GATEWAY_FUA;
 	begin(handle, client, kind, flags, first, count);
@@ -544,6 +552,7 @@ bool workload_create(struct workload *workload)
 		volume->spots[i] = (uint32_t)(max_of(at, 16 * (uint64_t)SECTOR) / SECTOR) - 16;
 	}
 	volume->history = history_new(volume->sectors);
+	volume->prefill = below(workload, 4) == 0 ? 0 : volume->sectors;
 	return true;
 }
 
