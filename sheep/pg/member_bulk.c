@@ -141,6 +141,12 @@ void pg_on_sums(struct net_request *request)
 		free(work);
 		return;
 	}
+	/* Sums are of what can be read: what is still on its way would come over what is pushed. */
+	if (object.is_in_flight) {
+		net_reply_status(request, -EAGAIN);
+		free(work);
+		return;
+	}
 	pg_set_hold(pg->set);
 	store_sums(pg_store_of(pg), &work->sums);
 }

@@ -133,11 +133,40 @@ static void test_what_was_read_is_never_taken_back(void **state)
 	}
 }
 
+/*
+ * The next primary has the entries of the old one on their way into its store, where they are not to be
+ * read yet. It waits for them: else it would settle their objects with what they had before, and answer
+ * those who try again that their writes were executed.
+ */
+static void test_entries_on_their_way_to_the_disk_are_not_settled_away(void **state)
+{
+	for (unsigned point = 0; point < 12; point++) {
+		struct herd *herd = one_pg(400 + point, 3);
+		unsigned primary = (unsigned)herd_primary(herd, 0), gateway = other_than(primary);
+
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(herd_write(herd, gateway, i * 4 * MIB, 131072), 0);
+		for (unsigned i = 0; i < herd->node_count; i++)
+			if (i != primary)
+				sim_host_hang_disk(herd->nodes[i].host, true);
+		begin_writes(herd, gateway);
+		run_us(herd, 200 + 100 * point);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		herd_run(herd, 100 + 20 * point);
+		for (unsigned i = 0; i < herd->node_count; i++)
+			if (i != primary)
+				sim_host_hang_disk(herd->nodes[i].host, false);
+		settle_and_check(herd);
+		herd_free(herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_is_lost_whenever_the_primary_dies),
 		cmocka_unit_test(test_what_was_read_is_never_taken_back),
+		cmocka_unit_test(test_entries_on_their_way_to_the_disk_are_not_settled_away),
 		cmocka_unit_test(test_nothing_is_lost_when_the_next_primary_dies_while_it_settles),
 	};
 
