@@ -18,7 +18,7 @@
 
 /* Of a store's size: below it is nearly full. */
 #define FREE_LOW_PERCENT 15
-#define FREE_MIN_PERCENT 2
+#define FREE_MIN_PERCENT 4
 
 static const char *const severity_names[] = {
 	[HEALTH_ERROR] = "error", [HEALTH_WARNING] = "warning", [HEALTH_NOTE] = "note"};
