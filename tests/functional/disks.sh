@@ -60,7 +60,8 @@ make_disk() {
 # Its sheep has been killed. Nothing of what the disk still has to do may matter any more.
 remove_disk() {
 	local i=$1
-	! mountpoint -q "$work/disk$i" || try_for 10 umount "$work/disk$i" || umount -l "$work/disk$i" || true
+	# Asked of the mount table: a file system without its disk does not answer.
+	! findmnt -n "$work/disk$i" >/dev/null || try_for 10 umount "$work/disk$i" || umount -l "$work/disk$i" || true
 	if [ -n "${disk_loop[$i]:-}" ]; then
 		losetup -d "${disk_loop[$i]}" || true
 		unset "disk_loop[$i]"
@@ -135,3 +136,18 @@ remove_disks() {
 }
 before_kills+=(release_disks)
 after_kills+=(remove_disks)
+
+# remount_disk N: its sheep has been killed and its faults have ended: the file system recovers.
+remount_disk() {
+	local i=$1 type
+	type=$(findmnt -no FSTYPE "$work/disk$i")
+	try_for 10 umount "$work/disk$i" || fail "disk $i is busy"
+	mount -t "$type" "${disk_loop[$i]}" "$work/disk$i" || fail "disk $i does not mount again"
+}
+
+# extents N FILE: where a file of the store is on the disk: "OFFSET LENGTH" in bytes, a line each.
+extents() {
+	filefrag -e -b512 "$work/store$1/$2" |
+		sed -nE 's/^ *[0-9]+: +[0-9]+\.\. *[0-9]+: +([0-9]+)\.\. *[0-9]+: +([0-9]+):.*/\1 \2/p' |
+		while read -r at length; do echo $((at * 512)) $((length * 512)); done
+}

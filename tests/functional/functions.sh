@@ -165,6 +165,11 @@ wait_healthy() {
 	done
 }
 
+# serves_all N: every placement group has a primary, as sheep N sees it.
+serves_all() {
+	collie "$1" --json cluster info | jq -e '.pgs.down == 0'
+}
+
 # uri N EXPORT
 uri() {
 	echo "nbd+unix:///$2?socket=$work/nbd$1"

@@ -106,7 +106,7 @@ class Client:
         if self.handle.aio_is_dead() or self.handle.aio_is_closed():
             self.lose()
         elif self.handle.aio_is_ready() and not self.load.stopping:
-            while self.flying < self.load.depth and self.is_due():
+            while self.handle and self.flying < self.load.depth and self.is_due():
                 self.send()
 
     def is_due(self):

@@ -51,7 +51,7 @@ for ((round = 1; round <= rounds; round++)); do
 	judge "$work"/nbd[123]
 	# It alone, from what is on its disk.
 	for i in 1 2 3; do [ $i = $victim ] || kill_sheep $i; done
-	wait_until 30 eval "collie $victim --json cluster info | jq -e '.pgs.down == 0'"
+	wait_until 30 serves_all $victim
 	judge "$work/nbd$victim"
 	for i in 1 2 3; do [ $i = $victim ] || start_sheep $i; done
 	for i in 1 2 3; do wait_until 60 sheep_is_up $i; done
