@@ -487,11 +487,11 @@ void flush_start_one(struct gateway_io *io)
 void flush_note_write(struct volume *volume, uint32_t pg, uint64_t loss_epoch)
 {
 	struct dirt *dirt = &volume->dirt[pg_number(pg)];
-
-	/* While others' writes may be unflushed there, ours do not make what they lost forgotten. */
 	bool has_strangers = volume->has_strangers || (volume->flush && volume->flush->covers_all);
 
-	if (dirt->written == dirt->flushed && !has_strangers && loss_epoch > dirt->loss_epoch)
+	/* While others' writes may be unflushed there, or older ones of ours, this one does not make
+	 * what they lost forgotten. One whose answer comes after the news of the loss is lost, too. */
+	if (loss_epoch < dirt->loss_epoch || (dirt->written == dirt->flushed && !has_strangers))
 		dirt->loss_epoch = loss_epoch;
 	dirt->written++;
 }

@@ -117,6 +117,7 @@ struct gateway_open {
 	int result;
 	uint64_t id;
 	uint64_t index; /* log index of the map that has it open */
+	uint64_t since; /* log index since which this node uses it */
 	struct cds_list_head link;
 };
 

@@ -37,6 +37,8 @@ struct use {
 	struct gateway_hub *hub;
 	uint32_t writers, readers;    /* connections, those that wait included */
 	struct cds_list_head waiters; /* gateway_open */
+	uint64_t since;		      /* log index of the first use */
+	bool is_dirty; /* it was given back with unflushed writes: `since` is remembered */
 	enum use_command undecided;
 	uint64_t proposed_ns;	    /* when a command was proposed last that had no effect yet */
 	uint64_t idle_ns;	    /* since when nobody uses it; 0: somebody does */
@@ -111,6 +113,7 @@ static void answer_waiters(struct use *use, int result)
 	cds_list_for_each_entry_safe(open, next, &use->waiters, link) {
 		cds_list_del(&open->link);
 		open->id = use->id;
+		open->since = use->since;
 		answer(use->hub, open, result);
 	}
 }
@@ -168,7 +171,8 @@ static void reconcile(struct use *use)
 	} else if (is_used) {
 		propose(use, USE_OPEN);
 	} else if (!opener) {
-		use_free(use);
+		if (!use->is_dirty)
+			use_free(use);
 	} else {
 		uint64_t due =
 			use->idle_ns + cluster_setting_ns(hub->map, CLUSTER_SETTING_CLOSE_DELAY);
@@ -208,6 +212,7 @@ static struct use *use_get(struct gateway_hub *hub, uint64_t id)
 		return NULL;
 	use->id = id;
 	use->hub = hub;
+	use->since = cluster_index(hub->map);
 	use->timer.fire = on_timer;
 	CDS_INIT_LIST_HEAD(&use->waiters);
 	HASH_ADD(hh, hub->uses, id, sizeof(use->id), use);
@@ -243,6 +248,7 @@ struct close_mail {
 	struct gateway_hub *hub;
 	uint64_t id;
 	unsigned flags;
+	bool is_dirty;
 };
 
 static void deliver_close(struct loop *loop, struct loop_mail *mail)
@@ -256,6 +262,7 @@ static void deliver_close(struct loop *loop, struct loop_mail *mail)
 		uint32_t *users = close->flags & GATEWAY_READ_ONLY ? &use->readers : &use->writers;
 		assert(*users > 0);
 		--*users;
+		use->is_dirty |= close->is_dirty;
 		if (use->writers + use->readers == 0)
 			use->idle_ns = loop_now(loop);
 		if (!hub->is_stopping)
@@ -264,7 +271,8 @@ static void deliver_close(struct loop *loop, struct loop_mail *mail)
 	free(close);
 }
 
-void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, unsigned flags)
+void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, unsigned flags,
+	       bool is_dirty)
 {
 	struct close_mail *close = calloc(1, sizeof(*close));
 
@@ -274,8 +282,11 @@ void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, 
 			  (unsigned long long)volume);
 		return;
 	}
-	*close = (struct close_mail){
-		.mail.deliver = deliver_close, .hub = hub, .id = volume, .flags = flags};
+	*close = (struct close_mail){.mail.deliver = deliver_close,
+				     .hub = hub,
+				     .id = volume,
+				     .flags = flags,
+				     .is_dirty = is_dirty};
 	loop_post(hub_loop, &close->mail);
 }
 

@@ -10,8 +10,9 @@
  */
 void hub_open(struct gateway_hub *hub, struct gateway_open *open);
 
-/* From any loop: one use less. */
-void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, unsigned flags);
+/* From any loop: one use less. @is_dirty: acknowledged writes of that loop are not flushed. */
+void hub_close(struct gateway_hub *hub, struct loop *hub_loop, uint64_t volume, unsigned flags,
+	       bool is_dirty);
 
 /*
  * From any loop: this node is to own the volume, which it has open for writing, if it still has

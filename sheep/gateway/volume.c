@@ -145,9 +145,9 @@ static struct volume *volume_find(struct gateway *gateway, uint64_t id)
 	return NULL;
 }
 
-static int volume_new(struct gateway *gateway, uint64_t id, struct volume **out)
+static int volume_new(struct gateway *gateway, const struct gateway_open *open, struct volume **out)
 {
-	const struct cluster_volume *v = cluster_volume(gateway->map, id);
+	const struct cluster_volume *v = cluster_volume(gateway->map, open->id);
 
 	if (!v)
 		return -E_NOT_FOUND;
@@ -155,7 +155,7 @@ static int volume_new(struct gateway *gateway, uint64_t id, struct volume **out)
 	if (!volume)
 		return -ENOMEM;
 	volume->gateway = gateway;
-	volume->id = id;
+	volume->id = open->id;
 	/* A gateway that has just begun does not know what was written before (F1). */
 	volume->has_strangers = true;
 	volume->dirt_count = cluster_policy(gateway->map, v->policy)->pg_count;
@@ -168,10 +168,13 @@ static int volume_new(struct gateway *gateway, uint64_t id, struct volume **out)
 		volume_free(volume);
 		return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < volume->dirt_count; i++)
-		volume->dirt[i].loss_epoch =
-			cluster_pg(gateway->map, v->policy << CLUSTER_PG_POLICY_SHIFT | i)
-				->loss_epoch;
+	/* A client of another loop of ours may come to this one: losses since the node's first use count,
+	 * though nobody was here. (A loss epoch is a log index, too.) */
+	for (uint32_t i = 0; i < volume->dirt_count; i++) {
+		const struct cluster_pg *pg =
+			cluster_pg(gateway->map, v->policy << CLUSTER_PG_POLICY_SHIFT | i);
+		volume->dirt[i].loss_epoch = min_of(pg->loss_epoch, open->since);
+	}
 	cds_list_add_tail(&volume->link, &gateway->volumes);
 	*out = volume;
 	return 0;
@@ -226,7 +229,7 @@ static struct gateway_volume *connection_new(struct volume *volume, unsigned fla
 static int open_here(struct gateway *gateway, struct gateway_open *open)
 {
 	struct volume *volume = volume_find(gateway, open->id);
-	int rc = volume ? 0 : volume_new(gateway, open->id, &volume);
+	int rc = volume ? 0 : volume_new(gateway, open, &volume);
 
 	if (rc < 0)
 		return rc;
@@ -249,7 +252,7 @@ static void deliver_opened(struct loop *loop, struct loop_mail *mail)
 		result = open_here(gateway, open);
 		if (result < 0)
 			hub_close(gateway->options.hub, gateway->options.hub_loop, open->id,
-				  open->flags);
+				  open->flags, false);
 	}
 	open->done(open, result);
 }
@@ -280,9 +283,10 @@ void gateway_close(struct gateway_volume *connection)
 	struct gateway *gateway = connection->gateway;
 
 	assert(volume->uses > 0);
-	hub_close(gateway->options.hub, gateway->options.hub_loop, volume->id, connection->flags);
 	if (connection->losses_told != volume->losses)
 		volume->has_untold = true;
+	hub_close(gateway->options.hub, gateway->options.hub_loop, volume->id, connection->flags,
+		  volume->uses == 1 && is_dirty(volume));
 	cds_list_del(&connection->link);
 	if (connection->is_ending || loop_op_is_busy(&connection->lost_op))
 		connection->is_closed = true;

@@ -579,6 +579,77 @@ static void test_each_connection_hears_of_a_loss_once(void **state)
 	gateway_close(heir.volume);
 }
 
+/* Acknowledged before the loss, and the answer comes after the FLUSH that told of it. */
+static void test_a_late_answer_of_a_lost_write_is_no_secret(void **state)
+{
+	struct bench *bench = *state;
+	struct connection connection;
+	struct request write;
+
+	create(bench, "b", "access", "shared");
+	connect(bench, &connection, "b");
+	assert_int_equal(flush_through(bench, &connection), 0);
+	go(bench, &connection, &write, GATEWAY_WRITE, 0);
+	bench_answer(0, 0);
+	go(bench, &connection, &write, GATEWAY_WRITE, 0);
+	bench_lose_power(bench, 2);
+	bench_elect(bench);
+	settle(bench);
+	uint64_t loss_epoch = fake_loss_epoch;
+	assert_int_equal(flush_through(bench, &connection), -E_LOST_WRITES);
+	assert_int_equal(flush_through(bench, &connection), 0);
+	fake_loss_epoch = 0; /* as it was told before */
+	bench_answer(1, 0);
+	assert_int_equal(write.result + write.done, 1);
+	fake_loss_epoch = loss_epoch;
+	assert_int_equal(flush_through(bench, &connection), -E_LOST_WRITES);
+	assert_int_equal(flush_through(bench, &connection), 0);
+	gateway_close(connection.volume);
+}
+
+/* A client whose connection was on one loop comes back to another one, which had no part in it. */
+static void test_a_loss_is_told_by_a_loop_that_was_not_there(void **state)
+{
+	struct bench *bench = *state;
+	struct connection connection;
+	struct gateway *first = bench->gateway;
+	struct request write;
+
+	create(bench, "b", "access", "shared");
+	connect(bench, &connection, "b");
+	assert_int_equal(flush_through(bench, &connection), 0);
+	go(bench, &connection, &write, GATEWAY_WRITE, 0);
+	bench_answer(0, 0);
+	gateway_close(connection.volume);
+	for (unsigned i = 0; i < 60; i++) { /* longer than the hub keeps it open */
+		bench_run_ms(bench, 100);
+		bench_publish(bench);
+	}
+	assert_int_equal(volume_of(bench, "b")->opener_count, 0);
+	bench_lose_power(bench, 2);
+	bench_elect(bench);
+	settle(bench);
+	const struct gateway_options options = {
+		.loop = bench->loop,
+		.loop_index = 0,
+		.loop_count = 1,
+		.hub = bench->hub,
+		.hub_loop = bench->loop,
+		.loops = bench->loops,
+		.sets = bench->sets,
+	};
+	bench->gateway = gateway_new(&options);
+	bench_publish(bench);
+	connect(bench, &connection, "b");
+	assert_int_equal(flush_through(bench, &connection), -E_LOST_WRITES);
+	assert_int_equal(flush_through(bench, &connection), 0);
+	gateway_close(connection.volume);
+	bench_run_ms(bench, 1);
+	gateway_free(bench->gateway);
+	bench->gateway = first;
+	bench_publish(bench);
+}
+
 static void test_flush_of_a_pg_that_is_down_backs_off(void **state)
 {
 	struct bench *bench = *state;
@@ -711,6 +782,8 @@ int main(void)
 		GATEWAY_TEST(test_first_flush_of_an_owner_asks_all),
 		GATEWAY_TEST(test_flush_of_a_shared_volume_asks_all_while_others_write),
 		GATEWAY_TEST(test_each_connection_hears_of_a_loss_once),
+		GATEWAY_TEST(test_a_late_answer_of_a_lost_write_is_no_secret),
+		GATEWAY_TEST(test_a_loss_is_told_by_a_loop_that_was_not_there),
 		GATEWAY_TEST(test_flush_of_a_pg_that_is_down_backs_off),
 		GATEWAY_TEST(test_durable_volumes_write_through),
 		GATEWAY_TEST(test_requests_time_out_wherever_they_wait),
