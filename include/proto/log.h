@@ -227,7 +227,13 @@ struct log_pg_shrink {
 };
 WIRE_SIZE(struct log_pg_shrink, 16);
 
-/* PG_TAKEOVER, PG_PRIMARY, PG_ELECT, PG_FORCE: `store` is to lead. */
+/* PG_TAKEOVER has these rows: struct log_pg_store. */
+struct log_pg_takeover {
+	le64 reserved;
+};
+WIRE_SIZE(struct log_pg_takeover, 8);
+
+/* PG_PRIMARY, PG_ELECT, PG_FORCE, and a row of PG_TAKEOVER: `store` is to lead. */
 struct log_pg_store {
 	le32 pg;
 	le32 store;

@@ -58,6 +58,7 @@ enum peer_op {
 	/* node to node, class CONTROL */
 	PEER_OP_LAST = 40,    /* last entries of many PGs, for an election */
 	PEER_OP_FIGURES = 48, /* space in use, recovery under way: for people */
+	PEER_OP_BEACON = 49,  /* I am here: shall I go on? */
 };
 
 /* ---- gateway to primary ---- */
@@ -569,6 +570,33 @@ struct peer_last_answer {
 	le32 reserved;
 };
 WIRE_SIZE(struct peer_last_answer, 40);
+
+/*
+ * PEER_OP_BEACON, to loop 0 of a node with which the sender shares a PG. An acknowledgement is a
+ * promise: for `grace_ms` from now no store of the receiver asks to take over from the sender's. It
+ * is kept back while the receiver has asked for that and the log has not decided (BUSY), and
+ * before its own registration is applied (TRY_AGAIN). It counts under a map that has reached `index`.
+ */
+enum peer_beacon_flags {
+	/* The sender has had no acknowledgement for a lease, and none of an earlier beacon counts any more:
+	 * what was promised by them is void. */
+	PEER_BEACON_RENOUNCES = 1u << 0,
+};
+
+struct peer_beacon {
+	le64 session; /* of the sender: the log index of its registration */
+	le32 flags;   /* enum peer_beacon_flags */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_beacon, 16);
+
+struct peer_beacon_reply {
+	le64 session; /* of the receiver */
+	le64 index;   /* that its map has reached */
+	le32 grace_ms;
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_beacon_reply, 24);
 
 /*
  * PEER_OP_FIGURES: what this sheep's loops and stores know at the moment, summed. Reply payload: rows of

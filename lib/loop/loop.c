@@ -393,6 +393,11 @@ uint64_t loop_now(const struct loop *loop)
 	return loop->now_ns;
 }
 
+uint64_t loop_clock(const struct loop *loop)
+{
+	return loop->ops->now(loop->backend);
+}
+
 uint64_t loop_wall_clock(const struct loop *loop)
 {
 	return loop->ops->wall_clock(loop->backend);

@@ -69,6 +69,8 @@ const char *loop_backend_name(const struct loop *loop);
 
 /* CLOCK_BOOTTIME in ns, read once per turn. */
 uint64_t loop_now(const struct loop *loop);
+/* The same clock, read now: for what must not be older than this very moment. */
+uint64_t loop_clock(const struct loop *loop);
 /* Wall clock in ns since 1970, for what people read; never for decisions. */
 uint64_t loop_wall_clock(const struct loop *loop);
 struct random *loop_random(struct loop *loop);

@@ -130,7 +130,7 @@ static const char *wrong_seat(const struct cluster_map *map, const struct cluste
 	if ((seat->flags & ~(uint32_t)SEAT_FLAGS) ||
 	    (is_marked ? seat->flags & CLUSTER_SEAT_HOLES : seat->flags & CLUSTER_SEAT_STALE))
 		return "has a seat with bad flags";
-	if (!cluster_store_is_up(map, seat->store) && pg_can_lose(map, pg, seat->store))
+	if (!cluster_store_is_up(map, seat->store) && cluster_pg_may_lose(map, pg, seat->store))
 		return "lists an absent member that it could lose";
 	if (!pg->primary && pg_can_lead(map, pg, seat->store))
 		return "has no primary, but who could be";

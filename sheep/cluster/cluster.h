@@ -315,6 +315,9 @@ bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_p
  * While it is nothing is committed and no FLUSH ends: it would lack what was.
  */
 bool cluster_pg_may_elect(const struct cluster_pg *pg);
+/* Would the floor be kept without @store (S1)? Else no command removes it. */
+bool cluster_pg_may_lose(const struct cluster_map *map, const struct cluster_pg *pg,
+			 uint32_t store);
 /* The node of the primary; 0: there is none. */
 uint32_t cluster_pg_primary_node(const struct cluster_map *map, const struct cluster_pg *pg);
 
@@ -519,7 +522,14 @@ struct cluster_command *cluster_command_level(uint32_t level);
 struct cluster_command *cluster_command_shutdown(void);
 struct cluster_command *cluster_command_pg_shrink(uint32_t pg, uint64_t epoch, uint32_t flags,
 						  const uint32_t *stores, uint32_t count);
-struct cluster_command *cluster_command_pg_takeover(uint32_t pg, uint64_t epoch, uint32_t store);
+struct cluster_takeover {
+	uint32_t pg;
+	uint32_t store; /* of the proposer: it is to lead */
+	uint64_t epoch; /* of the PG; else the row does nothing */
+};
+#define CLUSTER_TAKEOVERS_MAX 4000u /* of one command */
+struct cluster_command *cluster_command_pg_takeover(const struct cluster_takeover *rows,
+						    uint32_t count);
 struct cluster_command *cluster_command_pg_primary(uint32_t pg, uint64_t epoch, uint32_t store);
 struct cluster_command *cluster_command_pg_join(uint32_t pg, uint32_t store, uint64_t incarnation);
 struct cluster_command *cluster_command_pg_leave_join(uint32_t pg, uint32_t store, uint64_t join);

@@ -174,8 +174,6 @@ void pg_lead(struct cluster_edit *edit, struct cluster_pg *pg, uint32_t store,
 struct cluster_seat *pg_seat(struct cluster_pg *pg, uint32_t store); /* NULL: none */
 void pg_drop_seat(struct cluster_pg *pg, uint32_t store);
 void pg_drop_join(struct cluster_pg *pg, uint32_t store);
-/* Would the floor be kept without @store (S1)? */
-bool pg_can_lose(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store);
 bool pg_can_lead(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store);
 const struct cluster_policy *pg_policy(const struct cluster_map *map, const struct cluster_pg *pg);
 

@@ -277,9 +277,17 @@ static struct cluster_command *pg_store(enum log_type type, uint32_t pg, uint64_
 	return command;
 }
 
-struct cluster_command *cluster_command_pg_takeover(uint32_t pg, uint64_t epoch, uint32_t store)
+struct cluster_command *cluster_command_pg_takeover(const struct cluster_takeover *rows,
+						    uint32_t count)
 {
-	return pg_store(LOG_PG_TAKEOVER, pg, epoch, store);
+	struct cluster_command *command = command_new(LOG_PG_TAKEOVER, count);
+	struct log_pg_store *to = command ? rows_of(command) : NULL;
+
+	for (uint32_t i = 0; command && i < count; i++)
+		to[i] = (struct log_pg_store){.pg = to_le32(rows[i].pg),
+					      .store = to_le32(rows[i].store),
+					      .epoch = to_le64(rows[i].epoch)};
+	return command;
 }
 
 struct cluster_command *cluster_command_pg_primary(uint32_t pg, uint64_t epoch, uint32_t store)

@@ -94,7 +94,7 @@ uint32_t cluster_pg_primary_node(const struct cluster_map *map, const struct clu
 	return pg->primary ? cluster_store_node(map, pg->primary) : 0;
 }
 
-bool pg_can_lose(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store)
+bool cluster_pg_may_lose(const struct cluster_map *map, const struct cluster_pg *pg, uint32_t store)
 {
 	const struct cluster_seat *seat = cluster_pg_seat(pg, store);
 	uint32_t left = cluster_pg_in_sync(pg) - (seat && seat_counts(seat));
@@ -199,7 +199,7 @@ static void drop_absent(const struct cluster_map *map, struct cluster_pg *pg)
 	while (i < pg->isr_count) {
 		uint32_t store = pg->isr[i].store;
 
-		if (cluster_store_is_up(map, store) || !pg_can_lose(map, pg, store))
+		if (cluster_store_is_up(map, store) || !cluster_pg_may_lose(map, pg, store))
 			i++;
 		else
 			pg_drop_seat(pg, store);
@@ -260,7 +260,7 @@ static void drop_surplus(const struct cluster_map *map, struct cluster_pg *pg)
 		uint32_t store = pg->isr[i].store;
 
 		if (cluster_pg_has_target(pg, store) || store == pg->primary ||
-		    !pg_can_lose(map, pg, store))
+		    !cluster_pg_may_lose(map, pg, store))
 			i++;
 		else
 			pg_drop_seat(pg, store);

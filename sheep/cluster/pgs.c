@@ -112,7 +112,7 @@ static unsigned shrink_one(struct cluster_edit *edit, struct cluster_pg *pg, uin
 
 	if (!seat)
 		return 0;
-	if (pg_can_lose(edit->map, pg, store)) {
+	if (cluster_pg_may_lose(edit->map, pg, store)) {
 		pg_drop_seat(pg, store);
 		return 1;
 	}
@@ -194,20 +194,51 @@ static enum proto_status hand_over(struct cluster_edit *edit, struct cluster_pg 
 	return PROTO_STATUS_OK;
 }
 
-/* By the member itself, which has waited for grace or knows of the death (L2). */
-enum proto_status apply_pg_takeover(struct cluster_edit *edit, const struct log_body *log)
+/*
+ * The old primary goes: it would have to answer the new one before anybody is served (T1), and it is
+ * silent. No fence: it has no lease without the new one's acknowledgements (L1).
+ */
+static enum proto_status take_over(struct cluster_edit *edit, const struct log_pg_store *row)
 {
-	const struct log_pg_store *body = log->body;
-	uint32_t store = from_le32(body->store);
+	uint32_t store = from_le32(row->store);
 	struct cluster_pg pg;
-	enum proto_status status = find_heir(edit, body, &pg);
+	enum proto_status status = find_heir(edit, row, &pg);
 
 	if (status != PROTO_STATUS_OK)
 		return status;
 	if (!proposer_has(edit, store))
 		return refuse(edit, PROTO_STATUS_READ_ONLY, "store %u is not one of node %u", store,
 			      edit->node);
+	if (pg.primary == store)
+		return PROTO_STATUS_OK;
+	if (!cluster_pg_may_lose(edit->map, &pg, pg.primary))
+		return refuse(edit, PROTO_STATUS_BUSY,
+			      "pg %u has %u members in sync and needs %u: it waits", pg.id,
+			      cluster_pg_in_sync(&pg), pg_policy(edit->map, &pg)->min_insync);
+	pg_drop_seat(&pg, pg.primary);
 	return hand_over(edit, &pg, store);
+}
+
+/* By the members themselves, which have waited for grace (L2). Each row stands for itself. */
+enum proto_status apply_pg_takeover(struct cluster_edit *edit, const struct log_body *log)
+{
+	const struct log_pg_store *rows = log->rows;
+	enum proto_status first = PROTO_STATUS_OK;
+	uint32_t done = 0;
+
+	for (uint32_t i = 0; i < log->row_count; i++) {
+		enum proto_status status = take_over(edit, &rows[i]);
+		if (status == PROTO_STATUS_OK)
+			done++;
+		else if (first == PROTO_STATUS_OK)
+			first = status;
+	}
+	if (done)
+		edit->result->text[0] = 0; /* of the others */
+	return done ? PROTO_STATUS_OK
+	       : first != PROTO_STATUS_OK
+		       ? first
+		       : refuse(edit, PROTO_STATUS_INVALID, "a takeover of nothing");
 }
 
 /* By the primary, which has stopped serving. */
@@ -412,7 +443,8 @@ enum proto_status apply_pg_expand(struct cluster_edit *edit, const struct log_bo
 	*seat = (struct cluster_seat){.store = store};
 	pg_drop_join(&pg, store);
 	if (drop) {
-		if (drop == pg.primary || drop == store || !pg_can_lose(edit->map, &pg, drop))
+		if (drop == pg.primary || drop == store ||
+		    !cluster_pg_may_lose(edit->map, &pg, drop))
 			return refuse(edit, PROTO_STATUS_BUSY, "pg %u: store %u cannot go", pg.id,
 				      drop);
 		pg_drop_seat(&pg, drop);

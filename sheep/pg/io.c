@@ -5,7 +5,7 @@
  *     |  \--not serving yet--> waiting --> judged again at every change
  *     v
  *   work: lock of its blocks --> read, or write.c --> finished (told from the kick)
- *            ^        |
+ *            ^        |                \--no lease: lease.c--/
  *            +--heal--+   an object is missing here
  *
  * A read takes its lock only to wait for the writes before it that overlap (W4): the store reads
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "lib/base/rule.h"
+#include "sheep/pg/lease.h"
 #include "sheep/pg/pg_priv.h"
 
 #define HEALS_MAX 3u
@@ -135,6 +136,7 @@ static void work_new(struct pg_set *set, struct pg_lead *lead, struct pg_io *io)
 	work->key = (struct object_key){.layer = io->layers[0], .index = io->index};
 	work->block = io->offset / BLOCK_SIZE;
 	work->count = (uint32_t)div_up(io->offset + io->length, BLOCK_SIZE) - work->block;
+	work->arrived_ns = loop_clock(set->loop);
 	memcpy(work->layers, io->layers, io->layer_count * sizeof(*io->layers));
 	cds_list_add_tail(&work->link, &lead->works);
 	if (lead->work_count++ == 0)
@@ -262,6 +264,9 @@ static void detach(struct pg_work *work, int result)
 	if (work->is_starved)
 		cds_list_del(&work->starved);
 	work->is_starved = false;
+	if (work->is_leaseless)
+		cds_list_del(&work->leaseless);
+	work->is_leaseless = false;
 	if (work->io)
 		pg_io_finish(work->set, work->io, result);
 	work->io = NULL;
@@ -458,20 +463,14 @@ void pg_work_heal(struct pg_work *work)
 	pg_heal_object(work->lead, &key, PG_HEAL_UNLOCKED, &work->heal);
 }
 
-/* ---- reading ---- */
+/* ---- reading, and what changes nothing ---- */
 
-static void read_end(struct pg_work *work)
+static void give_data(struct pg_work *work)
 {
 	struct pg_io *io = work->io;
 	struct store_read *read = &work->reads[0];
 	uint32_t skip = io->offset - work->block * BLOCK_SIZE;
-	enum pg_state state = work->lead->pg->state;
 
-	/* The lease will be judged here, too: when the operation completes. */
-	if (state != PG_SERVING && state != PG_LEAVING) {
-		pg_work_end(work, -E_NOT_PRIMARY);
-		return;
-	}
 	io->is_hole = read->is_all_hole;
 	if (!read->is_all_hole) {
 		io->data = read->data;
@@ -479,10 +478,24 @@ static void read_end(struct pg_work *work)
 		io->data.size = io->length;
 		read->data.buffer = NULL; /* the client's reference now */
 	}
-	io->loss_epoch = work->lead->pg->row.loss_epoch;
 	work->set->counters.reads++;
 	work->set->counters.read_bytes += io->length;
-	pg_work_end(work, 0);
+}
+
+void pg_work_answer(struct pg_work *work)
+{
+	enum pg_state state = work->lead->pg->state;
+
+	if (state != PG_SERVING && state != PG_LEAVING) {
+		pg_work_end(work, -E_NOT_PRIMARY);
+	} else if (!pg_lead_has_lease(work->lead, work->arrived_ns)) {
+		pg_lease_wait(work);
+	} else {
+		if (work->io->kind == PG_IO_READ)
+			give_data(work);
+		work->io->loss_epoch = work->lead->pg->row.loss_epoch;
+		pg_work_end(work, 0);
+	}
 }
 
 static void on_read(struct pg_work *work, int result)
@@ -501,7 +514,7 @@ static void on_read(struct pg_work *work, int result)
 	} else if (work->result < 0) {
 		pg_work_end(work, work->result == -E_STORE_FAILED ? -E_NOT_PRIMARY : work->result);
 	} else if (work->io->kind == PG_IO_READ) {
-		read_end(work);
+		pg_work_answer(work);
 	} else {
 		work->is_merged = true;
 		pg_write_go(work);

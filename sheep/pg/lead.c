@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "lib/base/rule.h"
+#include "sheep/pg/lease.h"
 #include "sheep/pg/pg_priv.h"
 
 /* A tick that comes so late means that we did not run: nobody else is to blame for it. */
@@ -237,8 +238,9 @@ int pg_lead_begin(struct pg *pg)
 		log_error("pg %u: no memory for its members: trying again", pg->id);
 	lead->fence_index = cluster_pg_fence(pg->set->map, &pg->row);
 	if (lead->fence_index) {
+		/* Our acknowledgements name this entry since a moment before this one (L1). */
 		lead->fence_ns =
-			loop_now(pg->set->loop) + pg_set_time(pg->set, CLUSTER_SETTING_GRACE);
+			loop_clock(pg->set->loop) + pg_set_time(pg->set, CLUSTER_SETTING_GRACE);
 		pg_fence_ask(lead);
 	}
 	pg_collect_start(lead);
@@ -307,14 +309,17 @@ static void propose_shrink(struct pg_lead *lead, bool diverged)
 {
 	struct pg *pg = lead->pg;
 	uint32_t stores[PG_MEMBERS_MAX], count = 0;
+	bool may_be_lost = diverged; /* at the floor it is marked */
 
 	for (uint32_t i = 0; i < lead->member_count; i++) {
 		struct pg_member *member = lead->members[i];
 		if (member->refused && member->kind == PG_MEMBER_ISR &&
-		    is_diverged(member) == diverged)
+		    is_diverged(member) == diverged) {
 			stores[count++] = member->store;
+			may_be_lost |= cluster_pg_may_lose(pg->set->map, &pg->row, member->store);
+		}
 	}
-	if (count == 0 || !may_shrink(lead, count))
+	if (count == 0 || !may_be_lost || !may_shrink(lead, count))
 		return;
 	pg->set->counters.shrinks++;
 	pg_set_propose(pg->set, cluster_command_pg_shrink(pg->id, pg->epoch,
@@ -345,6 +350,18 @@ static bool tick_refused(struct pg_lead *lead, uint64_t now)
 	return true;
 }
 
+/* Its node acknowledges no beacons: so we have no lease as long as it is listed. */
+static void judge_silence(struct pg_member *member)
+{
+	const struct pg_set *set = member->lead->pg->set;
+
+	if (member->kind == PG_MEMBER_ISR && set->leases && member->node != set->node &&
+	    pg_leases_is_silent(set->leases, member->node))
+		pg_member_refuse(member, -EHOSTDOWN);
+	else if (member->refused == -EHOSTDOWN)
+		member->refused = 0; /* it is back before the log has decided */
+}
+
 /* ---- the tick ---- */
 
 static bool tick_member(struct pg_member *member, uint64_t now, bool stalled)
@@ -352,12 +369,14 @@ static bool tick_member(struct pg_member *member, uint64_t now, bool stalled)
 	struct pg_set *set = member->lead->pg->set;
 	bool more = !cds_list_empty(&member->calls) || member->owes_requests;
 
+	judge_silence(member);
 	if (!more || stalled)
 		member->progress_ns = now;
 	else if (now - member->progress_ns > pg_set_time(set, CLUSTER_SETTING_WRITE_DEADLINE)) {
-		if (member->kind == PG_MEMBER_ISR)
+		/* If it is we who are cut off, others are to lead, and need it. */
+		if (member->kind == PG_MEMBER_ISR && !pg_leases_is_isolated(set->leases))
 			pg_member_refuse(member, -ETIMEDOUT);
-		else
+		else if (member->kind != PG_MEMBER_ISR)
 			pg_filler_broken(member->filler, -ETIMEDOUT);
 		member->progress_ns = now;
 	}

@@ -105,6 +105,11 @@ bool pg_lead_may_commit(const struct pg_lead *lead);
 bool pg_lead_is_everywhere(const struct pg_lead *lead, uint64_t n);
 /* The commit point that may be told (T2). */
 uint64_t pg_lead_told(const struct pg_lead *lead);
+/* What is held against it may pass by itself: it was late, or its node silent. */
+static inline bool pg_member_is_late(const struct pg_member *member)
+{
+	return member->refused == -ETIMEDOUT || member->refused == -EHOSTDOWN;
+}
 /* A member must go: it is proposed, now and again. */
 void pg_member_refuse(struct pg_member *member, int why);
 

@@ -1,4 +1,5 @@
 /* The ops of the peer protocol, one row each. */
+#include "sheep/pg/lease.h"
 #include "sheep/pg/pg_priv.h"
 
 #define ROW(op_name, type, reply_type)                                                      \
@@ -113,6 +114,11 @@ static const struct wire_op ops[] = {
 			ROW("fetch", peer_fetch, peer_fetch_reply),
 			.reply_payload_max = PEER_FETCH_BLOCKS_MAX * BLOCK_SIZE,
 			.handle = pg_on_fetch,
+		},
+	[PEER_OP_BEACON] =
+		{
+			ROW("beacon", peer_beacon, peer_beacon_reply),
+			.handle = pg_on_beacon,
 		},
 };
 

@@ -9,6 +9,9 @@
 
 #include "sheep/pg/pg_priv.h"
 
+#define SILENCE_MIN_NS (500 * NS_PER_MS)
+#define DIAL_NS	       (100 * NS_PER_MS) /* usually it takes less by far */
+
 struct peer_link {
 	struct {
 		uint32_t node;
@@ -17,7 +20,9 @@ struct peer_link {
 	} key;
 	UT_hash_handle hh;
 	struct net_link *link;
-	uint64_t start; /* of the node that it was made for */
+	struct loop *loop;
+	uint64_t start;	  /* of the node that it was made for */
+	uint64_t down_ns; /* when it went down, or a dial failed, last */
 	char address[LOG_ADDRESS_SIZE];
 };
 
@@ -42,6 +47,17 @@ int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
 uint64_t pg_peers_incarnation(const struct pg_peers *peers)
 {
 	return net_identity(peers->net)->incarnation;
+}
+
+const struct cluster_node *pg_peers_self(const struct pg_peers *peers,
+					 const struct cluster_map *map)
+{
+	const struct wire_identity *identity = net_identity(peers->net);
+	const struct cluster_node *node = cluster_node_by_uuid(map, &identity->node);
+
+	return node && node->flags & CLUSTER_NODE_UP && node->incarnation == identity->incarnation
+		       ? node
+		       : NULL;
 }
 
 static void link_free(struct pg_peers *peers, struct peer_link *link)
@@ -74,6 +90,16 @@ static bool is_there(const struct cluster_node *node)
 	return node && node->flags & CLUSTER_NODE_UP;
 }
 
+/*
+ * What waits for a dial looks at the new map first: the node that cannot be reached may be the one that
+ * leads no more.
+ */
+static bool is_stuck(const struct peer_link *link)
+{
+	return link->key.class == PEER_CLASS_CLIENT && net_link_waiting(link->link) > 0 &&
+	       !net_link_is_up(link->link) && loop_now(link->loop) > link->down_ns + DIAL_NS;
+}
+
 void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
 {
 	struct peer_link *link, *next;
@@ -81,6 +107,11 @@ void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
 	cluster_map_get(map);
 	cluster_map_put(peers->map);
 	peers->map = map;
+	/* Who is silent for so long neither leads nor follows: what waits for it goes elsewhere. */
+	uint64_t lease_ns = cluster_setting_ns(map, CLUSTER_SETTING_LEASE);
+	if (!lease_ns)
+		lease_ns = cluster_setting_ns(map, CLUSTER_SETTING_GRACE);
+	net_set_silence(peers->net, max_of(lease_ns, SILENCE_MIN_NS));
 	HASH_ITER(hh, peers->links, link, next) {
 		const struct cluster_node *node = cluster_node(map, link->key.node);
 		if (!is_there(node) || node->start != link->start) {
@@ -90,8 +121,18 @@ void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
 				link_free(peers, link);
 			else
 				memcpy(link->address, node->address, sizeof(link->address));
+		} else if (is_stuck(link)) {
+			net_link_reset(link->link, -ETIMEDOUT, "no connection for now");
 		}
 	}
+}
+
+static void changed(struct net_link *net_link, bool is_up, int error)
+{
+	struct peer_link *link = net_link_context(net_link);
+
+	if (!is_up)
+		link->down_ns = loop_now(link->loop);
 }
 
 static struct peer_link *link_new(struct pg_peers *peers, const struct cluster_node *node,
@@ -104,6 +145,8 @@ static struct peer_link *link_new(struct pg_peers *peers, const struct cluster_n
 		.class = (uint16_t) class,
 		.loop = loop,
 		.node = node->uuid,
+		.changed = changed,
+		.context = link,
 	};
 	struct error err;
 
@@ -113,6 +156,8 @@ static struct peer_link *link_new(struct pg_peers *peers, const struct cluster_n
 	link->key.loop = loop;
 	link->key.class = (uint16_t) class;
 	link->start = node->start;
+	link->loop = net_loop(peers->net);
+	link->down_ns = loop_now(link->loop);
 	memcpy(link->address, node->address, sizeof(link->address));
 	if (net_link_new(peers->net, &options, &link->link, &err) < 0) {
 		log_error("peers: node %u: %s", node->id, err.text);

@@ -13,7 +13,8 @@
  * only when every member that must have it has it in its log; (3) the epoch never falls, and a
  * message of an older one changes nothing; (4) a new reign begins with COLLECTING.
  *
- * Leases belong to SERVING, takeovers after silence to MEMBER: both will be moves of this table.
+ * Leases are judged when an operation of a SERVING primary completes (lease.c), takeovers after silence
+ * asked for by node (silence.c): neither is a state of a seat.
  */
 #include <string.h>
 
@@ -72,7 +73,7 @@ static bool is_fenced(const struct pg *pg)
 	const struct pg_lead *lead = pg->lead;
 
 	/* The map may know by now that the old primary's node is dead. */
-	return lead->fence_ns && !lead->is_fence_confirmed &&
+	return RULE(L3_FENCE) && lead->fence_ns && !lead->is_fence_confirmed &&
 	       loop_now(pg->set->loop) < lead->fence_ns &&
 	       cluster_pg_fence(pg->set->map, &pg->row) != 0;
 }

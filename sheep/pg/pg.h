@@ -65,6 +65,12 @@ struct pg_env {
 
 int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err);
 /*
+ * The sets of all loops of this node, before any loop runs: beacons come and go on the loop of the first
+ * one, and all have their leases by them. Without this a primary with members on other nodes serves
+ * no reads. The array is copied. -ENOMEM.
+ */
+int pg_set_group(struct pg_set *const *sets, unsigned count, struct error *err);
+/*
  * A store of ours, once it is registered; @incarnation: as it was registered. Its PGs whose home
  * is this loop take part from the next pg_set_apply() on that shows this incarnation.
  */
@@ -83,7 +89,8 @@ void pg_set_store_corrupt(struct pg_set *set, struct store *store, uint32_t pg,
  * nothing of the set is in flight; then the stores may be stopped and the set freed.
  */
 void pg_set_stop(struct pg_set *set, struct loop_op *op);
-/* After pg_set_stop() completed, or if nothing was ever added. NULL is allowed. */
+/* After pg_set_stop() completed, or if nothing was ever added; the first of a group last. NULL is
+ * allowed. */
 void pg_set_free(struct pg_set *set);
 
 /* ---- object I/O, as the primary serves it ---- */
@@ -214,7 +221,14 @@ void pg_drain_submit(struct pg_set *set, struct pg_drain *drain);
 	X(blocks_pushed, "", "blocks pushed with their data")                                 \
 	X(recovery_bytes, "bytes", "bytes of block data pushed or fetched to recover copies") \
 	X(objects_healed, "", "objects of our stores that were fetched from another copy")    \
-	X(garbage_objects, "", "objects of deleted volumes removed")
+	X(garbage_objects, "", "objects of deleted volumes removed")                          \
+	X(beacons_sent, "", "beacons sent to other nodes")                                    \
+	X(beacons_acknowledged, "", "of these, acknowledged")                                 \
+	X(beacons_late, "", "of these, acknowledged after more than a quarter of the lease")  \
+	X(beacons_refused, "", "beacons of others that this node did not acknowledge")        \
+	X(leases_lost, "", "nodes that acknowledged no beacon for a lease")                   \
+	X(lease_waits, "", "reads and repeated writes that waited for a lease")               \
+	X(silent_takeovers, "", "PGs that this node asked to lead because of silence")
 
 struct pg_counters {
 #define PG_COUNTER_FIELD(name, unit, help) uint64_t name;

@@ -267,7 +267,7 @@ void pg_member_resend(struct pg_member *member, uint64_t now)
 
 	pg_set_active(member->lead->pg);
 	if (!RULE(W1_RESEND) || now < member->retry_ns ||
-	    (member->refused && member->refused != -ETIMEDOUT))
+	    (member->refused && !pg_member_is_late(member)))
 		return;
 	member->is_broken = false;
 	if (member->owes_requests) {

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "lib/base/rule.h"
+#include "sheep/pg/lease.h"
 #include "sheep/pg/pg_priv.h"
 
 #define IOS_DEFAULT	1024u
@@ -355,6 +356,13 @@ static void look_for_garbage(struct pg_set *set)
 	}
 }
 
+static uint32_t self_of(const struct pg_set *set)
+{
+	const struct cluster_node *self = pg_peers_self(set->env.peers, set->map);
+
+	return self ? self->id : 0;
+}
+
 void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *pgs, uint32_t count)
 {
 	struct cluster_map *old = set->map;
@@ -363,6 +371,10 @@ void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *p
 		return;
 	set->map = cluster_map_get(map);
 	set->index = cluster_index(map);
+	if (set->beacons && set->home == set->loop)
+		pg_beacons_apply(set->beacons, old, pgs, count);
+	else
+		set->node = self_of(set);
 	if (old)
 		end_sessions(set, old);
 	if (old && (!pgs || cluster_garbage_index(map) != cluster_garbage_index(old)))
@@ -380,6 +392,7 @@ void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *p
 	}
 	cluster_map_put(old);
 	pg_future_run(set);
+	pg_leases_rejudge(set);
 	pg_set_kick(set);
 }
 
@@ -451,6 +464,7 @@ int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err)
 	CDS_INIT_LIST_HEAD(&set->active);
 	CDS_INIT_LIST_HEAD(&set->pushing);
 	CDS_INIT_LIST_HEAD(&set->elections);
+	CDS_INIT_LIST_HEAD(&set->leaseless);
 	pg_locks_init(&set->locks);
 	set->arena.buffers = loop_buffers(set->loop);
 	set->kick.done = kicked;
@@ -487,6 +501,8 @@ void pg_set_stop(struct pg_set *set, struct loop_op *op)
 	set->is_stopping = true;
 	set->stop_op = op;
 	loop_timer_stop(set->loop, &set->tick);
+	if (set->beacons && set->home == set->loop)
+		pg_beacons_stop(set->beacons);
 	refuse_ios(set, &set->future_ios);
 	refuse_ios(set, &set->arrivals);
 	HASH_ITER(hh, set->pgs, pg, next) {
@@ -525,5 +541,7 @@ void pg_set_free(struct pg_set *set)
 	pg_arena_done(&set->arena);
 	pg_locks_done(&set->locks);
 	cluster_map_put(set->map);
+	if (set->home == set->loop)
+		pg_beacons_free(set->beacons);
 	free(set);
 }

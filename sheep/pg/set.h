@@ -36,6 +36,8 @@
 struct pg_lead;
 struct pg_filler;
 struct pg_election;
+struct pg_leases;
+struct pg_beacons;
 
 /* ---- memory for small refcounted pieces ---- */
 
@@ -107,6 +109,18 @@ struct pg_set {
 	bool needs_all;			/* look at all PGs at the next map */
 	struct cds_list_head elections; /* pg_election */
 	uint64_t elect_ns;		/* when they asked last */
+	/* leases */
+	uint32_t node; /* ours; 0: not in the map */
+	struct pg_leases *leases;
+	struct pg_beacons *beacons;	/* called on their loop only */
+	struct loop *home;		/* that loop */
+	struct cds_list_head leaseless; /* works that cannot be answered without a lease */
+	struct {
+		struct loop_mail mail; /* to the beacons and back */
+		bool is_out;
+		uint64_t needed_ns;
+		struct cds_list_head link; /* of those that wait there */
+	} lease_mail;
 	/* recovery */
 	struct cds_list_head pushing; /* pg_push */
 	uint64_t starts;	      /* numbers given to beginnings of streams */
@@ -215,6 +229,9 @@ bool pg_holds_object(const struct pg_set *set, uint32_t pg, uint64_t family, uin
 
 /* Of our node, in this start. */
 uint64_t pg_peers_incarnation(const struct pg_peers *peers);
+/* Our node in the map, if this very start of it is registered and up there; else NULL. */
+const struct cluster_node *pg_peers_self(const struct pg_peers *peers,
+					 const struct cluster_map *map);
 
 /* ---- pg.c ---- */
 

@@ -14,6 +14,9 @@ struct pg_work {
 	struct cds_list_head link;    /* in the lead */
 	struct cds_list_head starved; /* in the set, when is_starved */
 	bool is_starved;
+	struct cds_list_head leaseless; /* in the set, when is_leaseless */
+	bool is_leaseless, has_waited;
+	uint64_t arrived_ns; /* loop_clock() */
 	struct pg_lock lock;
 	struct object_key key;
 	uint64_t volume, generation; /* as the operation names them */
@@ -43,6 +46,8 @@ void pg_work_heal(struct pg_work *work);
 void pg_work_read(struct pg_work *work, unsigned slot, uint32_t block, uint32_t count);
 /* No entry is to be had: try again when one is. */
 void pg_work_starve(struct pg_work *work);
+/* It is executed, and changed nothing: answered as soon as nobody else can have served meanwhile. */
+void pg_work_answer(struct pg_work *work);
 /* All ios of a seat that wait: judge them again. */
 void pg_io_rejudge(struct pg *pg);
 /*

@@ -79,13 +79,6 @@ static void on_committed(struct pg_entry *entry, int result)
 		pg_work_put(work);
 }
 
-/* Done without an entry: nothing had to change. */
-static void end_unchanged(struct pg_work *work)
-{
-	work->io->loss_epoch = work->lead->pg->row.loss_epoch;
-	pg_work_end(work, 0);
-}
-
 static void submit(struct pg_work *work, struct pg_entry *entry)
 {
 	const struct pg_io *io = work->io;
@@ -287,7 +280,7 @@ bool pg_write_end_early(struct pg_work *work)
 	if (!is_duplicate(work))
 		return false;
 	work->set->counters.duplicates++;
-	end_unchanged(work);
+	pg_work_answer(work);
 	return true;
 }
 
@@ -315,11 +308,11 @@ static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 		return true;
 	}
 	if (io->kind == PG_IO_TRIM && extent->whole_end == extent->whole_begin) {
-		end_unchanged(work);
+		pg_work_answer(work);
 		return true;
 	}
 	if (io->kind != PG_IO_WRITE && io->layer_count == 1 && !exists) {
-		end_unchanged(work); /* it reads as zeroes already */
+		pg_work_answer(work); /* it reads as zeroes already */
 		return true;
 	}
 	if (!exists && !may_create(work)) {

@@ -62,6 +62,9 @@ static int open_signals(struct node *node, struct error *err)
 
 /* ---- opening ---- */
 
+/* What waits for a node that cannot be reached waits no longer before it looks at the map again. */
+#define CONNECT_NS NS_PER_S
+
 static int open_loops(struct node *node, struct logger *logger, struct error *err)
 {
 	for (unsigned i = 0; i < node->worker_count; i++) {
@@ -139,7 +142,8 @@ static int open_identity(struct node *node, struct error *err)
 static int open_worker(struct node *node, struct worker *worker, struct error *err)
 {
 	const struct wire_identity identity = node_identity(node);
-	const struct net_options net_options = {.loop_index = (uint16_t)worker->index};
+	const struct net_options net_options = {.loop_index = (uint16_t)worker->index,
+						.connect_timeout_ns = CONNECT_NS};
 	const struct pg_env env = {
 		.loop = worker->loop, .context = worker, .propose = worker_propose};
 	int rc = net_new(worker->loop, &net_options, &identity, &worker->net, err);
@@ -192,7 +196,7 @@ static int open_workers(struct node *node, struct error *err)
 		nets[i] = node->workers[i].net;
 	}
 	net_group(nets, node->worker_count);
-	return 0;
+	return pg_set_group(node->sets, node->worker_count, err);
 }
 
 static int open_cluster(struct node *node, struct error *err)

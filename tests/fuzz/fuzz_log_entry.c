@@ -190,9 +190,22 @@ static uint32_t make_likely_pg(struct world *world, uint8_t type, void *body, le
 	}
 	for (uint32_t i = 0; i < row_count; i++)
 		rows[i] = to_le32(likely_store(world, from_le32(rows[i]))->id);
-	return type == LOG_PG_TAKEOVER || type == LOG_PG_ELECT
-		       ? store->node
-		       : cluster_pg_primary_node(world->map, pg);
+	return type == LOG_PG_ELECT ? store->node : cluster_pg_primary_node(world->map, pg);
+}
+
+/* Rows of PGs as they are, for stores of one node. */
+static uint32_t make_likely_takeover(struct world *world, struct log_pg_store *rows, uint32_t count)
+{
+	const struct cluster_store *store =
+		likely_store(world, count ? from_le32(rows[0].store) : 0);
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct cluster_pg *pg = cluster_pg(world->map, from_le32(rows[i].pg) % 4);
+		rows[i].pg = to_le32(pg->id);
+		rows[i].store = to_le32(store->id);
+		rows[i].epoch = to_le64(pg->epoch);
+	}
+	return store->node;
 }
 
 static void make_likely_volume(struct world *world, uint8_t type, void *body)
@@ -228,7 +241,9 @@ static uint32_t make_likely(struct world *world, uint8_t type, void *body, void 
 	struct log_setting *setting = body;
 	uint32_t id = 1 + from_le32(node->node) % NODES;
 
-	if (type >= LOG_PG_SHRINK && type <= LOG_PG_FORCE)
+	if (type == LOG_PG_TAKEOVER)
+		from = make_likely_takeover(world, rows, row_count);
+	else if (type >= LOG_PG_SHRINK && type <= LOG_PG_FORCE)
 		from = make_likely_pg(world, type, body, rows, row_count);
 	if (type >= LOG_VOLUME_CREATE)
 		make_likely_volume(world, type, body);

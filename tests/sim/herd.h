@@ -40,6 +40,7 @@ struct herd_node {
 	struct sim_host *host;
 	uint64_t incarnation;
 	bool is_up;
+	uint64_t resumed_ns; /* last */
 	bool says_unclean; /* at its next starts */
 	bool was_cut;	   /* lost power or its disk since its last registration */
 	/* of this start; NULL when it is down */
@@ -131,6 +132,10 @@ void herd_kill(struct herd *herd, unsigned node, enum sim_death death);
 void herd_cut_power(struct herd *herd, unsigned node, enum sim_death death,
 		    enum sim_power_cut mode);
 
+/* SIGSTOP and SIGCONT. New operations of the load leave out a node that is paused. */
+void herd_pause(struct herd *herd, unsigned node);
+void herd_resume(struct herd *herd, unsigned node);
+
 /* Prints the seed, the time and the text, and ends the test. */
 void herd_fail(struct herd *herd, const char *format, ...)
 	__attribute__((format(printf, 2, 3), noreturn));
@@ -173,7 +178,10 @@ void herd_load_stop(struct herd *herd);
 /* Of a node that was killed: nobody will answer them. */
 void herd_load_node_died(struct herd *herd, unsigned node);
 uint64_t herd_load_done(struct herd *herd);
-/* The longest that any operation took, those in flight included; counted from the last call on. */
+/*
+ * The longest that any operation took, those in flight included; counted from the last call on. Without
+ * those whose gateway was paused meanwhile.
+ */
 uint64_t herd_load_longest_ns(struct herd *herd);
 /* One write and one read through a node, at once, waiting for the end; result of it. */
 int herd_write(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);

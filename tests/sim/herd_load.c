@@ -213,6 +213,12 @@ static void note_end(struct op *op, bool is_known)
 	}
 }
 
+/* Its gateway could not have answered. */
+static bool was_paused(const struct op *op)
+{
+	return sim_host_is_paused(op->node->host) || op->node->resumed_ns > op->begin_ns;
+}
+
 static void on_done(struct gateway_io *io, int result)
 {
 	struct op *op = container_of_type(io, struct op, io);
@@ -240,7 +246,9 @@ static void on_done(struct gateway_io *io, int result)
 	op->is_done = true;
 	op->result = result;
 	load->done++;
-	load->longest_ns = max_of(load->longest_ns, sim_now(load->herd->world) - op->begin_ns);
+	if (!was_paused(op))
+		load->longest_ns =
+			max_of(load->longest_ns, sim_now(load->herd->world) - op->begin_ns);
 	if (op->client) {
 		struct client *client = op->client;
 		client->op = NULL;
@@ -295,7 +303,7 @@ static struct herd_node *any_node(struct herd *herd)
 
 	for (unsigned i = 0; i < herd->node_count; i++) {
 		struct herd_node *node = &herd->nodes[(first + i) % herd->node_count];
-		if (node->is_up && node->volume)
+		if (node->is_up && !sim_host_is_paused(node->host) && node->volume)
 			return node;
 	}
 	return NULL;
@@ -429,7 +437,8 @@ uint64_t herd_load_longest_ns(struct herd *herd)
 	struct op *op;
 
 	cds_list_for_each_entry(op, &load->ops, link)
-		longest = max_of(longest, sim_now(herd->world) - op->begin_ns);
+		if (!was_paused(op))
+			longest = max_of(longest, sim_now(herd->world) - op->begin_ns);
 	load->longest_ns = 0;
 	return longest;
 }

@@ -97,6 +97,7 @@ static void open_pgs(struct herd_node *node)
 	service.context = node->set;
 	HERD_REQUIRE(node->herd, net_serve(node->net, &service) == 0);
 	node->sets[0] = node->set;
+	assert_int_equal(pg_set_group(node->sets, 1, &err), 0);
 	const struct gateway_hub_options hub = {
 		.loop = node->loop, .propose = herd_propose_for_hub, .context = node};
 	node->hub = gateway_hub_new(&hub);
@@ -252,6 +253,17 @@ void herd_cut_power(struct herd *herd, unsigned number, enum sim_death death,
 	sim_host_power_cut(herd->nodes[number].host, mode);
 	herd->nodes[number].was_cut = true;
 	bury_node(&herd->nodes[number]);
+}
+
+void herd_pause(struct herd *herd, unsigned number)
+{
+	sim_host_pause(herd->nodes[number].host);
+}
+
+void herd_resume(struct herd *herd, unsigned number)
+{
+	sim_host_resume(herd->nodes[number].host);
+	herd->nodes[number].resumed_ns = sim_now(herd->world);
 }
 
 /* ---- a clean stop ---- */

@@ -105,10 +105,11 @@ static void test_a_write_that_waited_for_a_lock_is_no_entry_of_a_reign_that_is_o
 		herd_run(herd, 5);
 		store_pg_info(herd->nodes[p].store, 0, &before);
 		for (unsigned i = 0; i < 400 && !has_state(herd, p, "member"); i++) {
+			const struct cluster_takeover row = {.store = herd->nodes[b].store_id,
+							     .epoch = row_of(herd)->epoch};
 			if (i % 10 == 0)
-				herd_propose_by(&herd->nodes[b], cluster_command_pg_takeover(
-									 0, row_of(herd)->epoch,
-									 herd->nodes[b].store_id));
+				herd_propose_by(&herd->nodes[b],
+						cluster_command_pg_takeover(&row, 1));
 			herd_run(herd, 1);
 		}
 		assert_true(has_state(herd, p, "member"));

@@ -106,8 +106,18 @@ static struct cluster_command *make_takeover(struct dice *dice, uint32_t *from)
 	const struct cluster_pg *pg = any_pg(dice);
 	uint32_t store = member_of(dice, pg);
 
+	struct cluster_takeover rows[3];
+	uint32_t count = 0;
+
+	/* Its store may be a member of others, too. */
 	*from = cluster_store_node(map_of(dice), store);
-	return cluster_command_pg_takeover(pg->id, epoch_of(dice, pg), store);
+	rows[count++] = (struct cluster_takeover){pg->id, store, epoch_of(dice, pg)};
+	while (count < 1 + roll(dice, ARRAY_COUNT(rows))) {
+		pg = any_pg(dice);
+		rows[count++] = (struct cluster_takeover){
+			pg->id, roll(dice, 2) ? store : member_of(dice, pg), epoch_of(dice, pg)};
+	}
+	return cluster_command_pg_takeover(rows, count);
 }
 
 static struct cluster_command *make_primary(struct dice *dice, uint32_t *from)

@@ -59,8 +59,9 @@ static enum proto_status shrink(struct three *three, uint32_t from, uint64_t epo
 
 static enum proto_status takeover(struct three *three, uint32_t store, uint64_t epoch)
 {
-	return script_run_twice(&three->script, store,
-				cluster_command_pg_takeover(0, epoch, store));
+	const struct cluster_takeover row = {.pg = 0, .store = store, .epoch = epoch};
+
+	return script_run_twice(&three->script, store, cluster_command_pg_takeover(&row, 1));
 }
 
 static enum proto_status join(struct three *three, uint32_t from, uint32_t store)
@@ -506,7 +507,7 @@ static void test_r4_half_filled_joiner_cannot_be_elected(void **state)
 
 /* ---- who leads ---- */
 
-static void test_t1_takeover_keeps_the_old_primary_listed(void **state)
+static void test_t1_takeover_drops_the_silent_primary(void **state)
 {
 	struct three t;
 	uint64_t epoch;
@@ -514,16 +515,57 @@ static void test_t1_takeover_keeps_the_old_primary_listed(void **state)
 	(void)state;
 	start_three(&t, 3, 3);
 	epoch = pg_of(&t)->epoch;
-	assert_int_equal(script_run(&t.script, t.b, cluster_command_pg_takeover(0, epoch, t.a)),
+	const struct cluster_takeover of_another = {.store = t.a, .epoch = epoch};
+	assert_int_equal(script_run(&t.script, t.b, cluster_command_pg_takeover(&of_another, 1)),
 			 PROTO_STATUS_READ_ONLY);
 	assert_int_equal(takeover(&t, t.a, epoch), OK);
 	assert_int_equal(pg_of(&t)->primary, t.a);
-	assert_int_equal(pg_of(&t)->isr_count, 3);
+	assert_int_equal(pg_of(&t)->isr_count, 2);
+	assert_null(cluster_pg_seat(pg_of(&t), t.p));
 	assert_true(pg_of(&t)->reign > epoch);
 	assert_int_equal(pg_of(&t)->epoch, pg_of(&t)->reign);
 	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
 	/* The other one was late. */
 	assert_int_equal(takeover(&t, t.b, epoch), PROTO_STATUS_STALE_EPOCH);
+	script_stop(&t.script);
+}
+
+/* Without its answer nobody could be served: so it stays what it is. */
+static void test_s1_takeover_never_breaks_the_floor(void **state)
+{
+	struct three t;
+
+	(void)state;
+	start_three(&t, 3, 3);
+	assert_int_equal(shrink(&t, t.p, pg_of(&t)->epoch, 0, t.b), OK);
+	assert_int_equal(takeover(&t, t.a, pg_of(&t)->epoch), PROTO_STATUS_BUSY);
+	assert_int_equal(pg_of(&t)->primary, t.p);
+	assert_int_equal(pg_of(&t)->isr_count, 2);
+	script_stop(&t.script);
+}
+
+/* One entry for all that a silent node led; what came late in it is no reason to refuse the rest. */
+static void test_takeover_judges_each_row_by_itself(void **state)
+{
+	struct three t;
+	uint64_t epoch;
+
+	(void)state;
+	start_three(&t, 3, 3);
+	epoch = pg_of(&t)->epoch;
+	const struct cluster_takeover rows[] = {
+		{.pg = 0, .store = t.a, .epoch = epoch - 1},
+		{.pg = 12345, .store = t.a, .epoch = epoch},
+		{.pg = 0, .store = t.a, .epoch = epoch},
+		{.pg = 0, .store = t.a, .epoch = epoch},
+	};
+	assert_int_equal(script_run(&t.script, t.a, cluster_command_pg_takeover(rows, 2)),
+			 PROTO_STATUS_STALE_EPOCH);
+	assert_int_equal(script_run(&t.script, t.a, cluster_command_pg_takeover(rows, 4)), OK);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_int_equal(pg_of(&t)->isr_count, 2);
+	assert_int_equal(script_run(&t.script, t.a, cluster_command_pg_takeover(rows, 0)),
+			 PROTO_STATUS_INVALID);
 	script_stop(&t.script);
 }
 
@@ -547,17 +589,19 @@ static void test_hand_over_is_by_the_primary(void **state)
 	script_stop(&t.script);
 }
 
-/* P1's registration moved the lead to P2, which took over to P3: P1 may still be serving. */
+/* P1's registration moved the lead to P2, which handed over to P3: P1 may still be serving. */
 static void test_l3_a_fence_outlives_a_second_change(void **state)
 {
 	struct three t;
+	struct cluster_command *command;
 	uint64_t first;
 
 	(void)state;
 	start_three(&t, 3, 3);
 	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN), OK);
 	first = now(&t);
-	assert_int_equal(takeover(&t, t.b, pg_of(&t)->epoch), OK);
+	command = cluster_command_pg_primary(0, pg_of(&t)->epoch, t.b);
+	assert_int_equal(script_run_twice(&t.script, t.a, command), OK);
 	assert_int_equal(pg_of(&t)->primary, t.b);
 	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), first);
 	/* A second one that may be serving: neither of them alone can end the wait. */
@@ -812,7 +856,9 @@ int main(void)
 		cmocka_unit_test(test_r4_power_failure_of_all_elects_one_marked_member),
 		cmocka_unit_test(test_r4_election_marks_unmarked_members_that_stayed_away),
 		cmocka_unit_test(test_r4_half_filled_joiner_cannot_be_elected),
-		cmocka_unit_test(test_t1_takeover_keeps_the_old_primary_listed),
+		cmocka_unit_test(test_t1_takeover_drops_the_silent_primary),
+		cmocka_unit_test(test_s1_takeover_never_breaks_the_floor),
+		cmocka_unit_test(test_takeover_judges_each_row_by_itself),
 		cmocka_unit_test(test_hand_over_is_by_the_primary),
 		cmocka_unit_test(test_l3_a_fence_outlives_a_second_change),
 		cmocka_unit_test(test_l3_death_of_the_old_primary_ends_the_wait),
