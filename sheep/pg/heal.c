@@ -31,10 +31,11 @@ struct pg_heal {
 	bool is_out;	 /* an ask or an append */
 	bool is_resting; /* until again_ns */
 	uint64_t again_ns;
-	bool any_later; /* a member could not be asked: it may have the object */
-	uint32_t tried; /* members asked, as an index */
-	uint32_t store; /* that is asked now */
-	struct version version;
+	bool any_later;	 /* a member could not be asked: it may have the object */
+	uint32_t tried;	 /* members asked, as an index */
+	uint32_t store;	 /* that is asked now */
+	bool must_equal; /* it counts only with just the version that we had */
+	struct version own, version;
 	struct pg_sums sums;
 	struct pg_diff diff;
 	uint32_t from, begin, end;
@@ -318,7 +319,10 @@ static void on_heal_sums(struct pg_ask *ask, int result)
 	flags = from_le32(reply->flags);
 	heal->version =
 		(struct version){.reign = from_le64(reply->reign), .n = from_le64(reply->n)};
-	if (!(flags & PEER_OBJECT_EXISTS)) {
+	if (heal->must_equal &&
+	    (!(flags & PEER_OBJECT_EXISTS) || version_compare(heal->version, heal->own) != 0)) {
+		try_next(heal, -E_MISSING);
+	} else if (!(flags & PEER_OBJECT_EXISTS)) {
 		append_delete(heal);
 	} else if (flags & PEER_OBJECT_MISSING) {
 		try_next(heal, -E_MISSING);
@@ -351,12 +355,35 @@ static void ask_member(struct pg_heal *heal, uint32_t store)
 	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_SUMS, &body, sizeof(body), on_heal_sums);
 }
 
-/* It is locked: ask the next member in sync. */
-static void heal_go(struct pg_heal *heal)
+/*
+ * The next one to ask: members in sync, then all others that are there. Who was elected after a total power
+ * loss has only such: where one of them has the very version it has the bytes (W4).
+ */
+static struct pg_member *next_member(struct pg_heal *heal)
 {
 	struct pg_lead *lead = heal->lead;
-	struct store_object object;
 	uint32_t seen = 0;
+
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (uint32_t i = 0; i < lead->member_count; i++) {
+			struct pg_member *member = lead->members[i];
+			if ((member->kind == PG_MEMBER_ISR) != (pass == 0))
+				continue;
+			if (!pg_member_is_lost(member)) {
+				if (seen++ == heal->tried)
+					return member;
+			} else if (pass == 0) {
+				heal->any_later = true; /* it may be gone soon, or not */
+			}
+		}
+	return NULL;
+}
+
+/* It is locked: ask. */
+static void heal_go(struct pg_heal *heal)
+{
+	struct pg_member *member;
+	struct store_object object;
 
 	if (store_object(pg_store_of(heal->pg), heal->pg->id, &heal->key, &object) <= 0 ||
 	    !object.is_missing) {
@@ -364,16 +391,12 @@ static void heal_go(struct pg_heal *heal)
 		return;
 	}
 	heal->family = object.family;
-	for (uint32_t i = 0; i < lead->member_count; i++) {
-		struct pg_member *member = lead->members[i];
-		if (member->kind != PG_MEMBER_ISR)
-			continue;
-		if (member->refused)
-			heal->any_later = true; /* it may be gone soon, or not */
-		else if (seen++ == heal->tried) {
-			ask_member(heal, member->store);
-			return;
-		}
+	heal->own = object.version;
+	member = next_member(heal);
+	if (member) {
+		heal->must_equal = member->kind != PG_MEMBER_ISR;
+		ask_member(heal, member->store);
+		return;
 	}
 	if (heal->any_later)
 		rest(heal);

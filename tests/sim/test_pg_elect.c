@@ -195,6 +195,56 @@ static void test_an_election_does_not_wait_for_ever_for_an_answer(void **state)
 
 /* ---- who may be elected ---- */
 
+struct hole {
+	struct store_append append;
+	bool is_there;
+};
+
+static void on_hole(struct store_append *append, int result)
+{
+	assert_int_equal(result, 0);
+	container_of_type(append, struct hole, append)->is_there = true;
+}
+
+/* Object 0 is there with its version, but its content is not to be trusted. */
+static void make_hole(struct herd *herd, unsigned node)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct hole hole = {
+		.append = {.done = on_hole,
+			   .family = volume->family,
+			   .key = {.layer = volume->layers[0]},
+			   .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING}};
+	struct store_object object;
+
+	assert_true(store_object(herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
+	hole.append.version = object.version;
+	assert_int_equal(store_append(herd->nodes[node].store, &hole.append), 0);
+	for (unsigned i = 0; i < 100 && !hole.is_there; i++)
+		herd_run(herd, 1);
+	assert_true(hole.is_there);
+	herd->may_diverge = true;
+}
+
+/* Who has most leads, though an object is damaged there: a marked member has the very version of it. */
+static void test_an_elected_store_is_healed_by_a_marked_member(void **state)
+{
+	for (unsigned best = 0; best < 2; best++) {
+		struct herd *herd = one_pg(127 + best, 2, 0, 2, 1);
+		struct power_load *load = power_load_new(herd);
+
+		write_some(load, 0, 0, 8);
+		assert_int_equal(power_load_flush(load, 0), 0);
+		write_some(load, 1, 3 * 1024, 5);
+		make_hole(herd, best);
+		cut_unevenly(load, 1u << best, 3 & ~(1u << best));
+		power_start_all(herd);
+		herd_until(herd, 5000, has_primary, "led");
+		assert_int_equal(herd_primary(herd, 0), best);
+		power_load_end(load);
+	}
+}
+
 static bool is_joining(struct herd *herd)
 {
 	return row_of(herd)->join_count > 0;
@@ -468,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_an_election_waits_for_who_is_away),
 		cmocka_unit_test(test_an_election_waits_for_a_marked_member_that_is_away_again),
 		cmocka_unit_test(test_an_election_does_not_wait_for_ever_for_an_answer),
+		cmocka_unit_test(test_an_elected_store_is_healed_by_a_marked_member),
 		cmocka_unit_test(test_a_joiner_with_the_newest_entry_is_not_elected),
 		cmocka_unit_test(test_nothing_is_kept_without_a_member_that_can_be_elected),
 		cmocka_unit_test(test_a_restored_directory_is_filled_again),
