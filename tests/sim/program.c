@@ -161,9 +161,24 @@ static void wait_until_healthy(struct program *program, const char *what)
 	}
 }
 
+/* Some ways are longer than others, so that members differ when somebody dies. */
+static void vary_delays(struct program *program)
+{
+	for (unsigned a = 0; a < program->herd->node_count; a++)
+		for (unsigned b = 0; b < program->herd->node_count; b++) {
+			uint64_t min = 20 * NS_PER_US + program_below(program, 2 * NS_PER_MS);
+			if (a != b && program_below(program, 2))
+				sim_link_set_delay(program->herd->nodes[a].host,
+						   program->herd->nodes[b].host, min,
+						   min + program_below(program, NS_PER_MS));
+		}
+}
+
 /* One fault, its end, and health before the next. */
 static void step_single(struct program *program)
 {
+	workload_burst(program->workload);
+	run_until(program, sim_now(program->herd->world) + 20 * NS_PER_MS);
 	if (!faults_begin(program)) {
 		run_until(program, sim_now(program->herd->world) + 500 * NS_PER_MS);
 		return;
@@ -184,6 +199,9 @@ static void cause_trouble(struct program *program)
 			continue;
 		}
 		run_until(program, min_of(end_ns, sim_now(program->herd->world) + gap_ns(program)));
+		workload_burst(program->workload);
+		run_until(program, sim_now(program->herd->world) +
+					   NS_PER_MS * (5 + program_below(program, 120)));
 		for (unsigned i = 0; i < 5 && !faults_begin(program); i++)
 			;
 	}
@@ -322,6 +340,8 @@ static void begin(struct program *program)
 		      program->copies, program->min_insync, options.pg_count,
 		      program->is_single ? ", single faults" : "");
 	wait_until_healthy(program, "at the beginning");
+	if (program_below(program, 2))
+		vary_delays(program);
 	workload_start(program->workload);
 }
 

@@ -187,6 +187,8 @@ void workload_start(struct workload *workload);
 void workload_tick(struct workload *workload);
 /* All volumes are open everywhere, or gone. */
 bool workload_is_settled(struct workload *workload);
+/* All clients at once: a fault is to meet operations in flight. */
+void workload_burst(struct workload *workload);
 void workload_stop(struct workload *workload); /* no new operations */
 bool workload_is_idle(struct workload *workload);
 bool workload_create(struct workload *workload); /* false: there are enough */

@@ -259,7 +259,7 @@ int main(int argc, char **argv)
 	if (!soak.is_quiet)
 		print_coverage(&soak);
 	for (unsigned i = 0; i < RULE_COUNT; i++)
-		if (rule_table[i].is_off && !soak.shared->is_rule_built[i])
+		if (!soak.failed_count && rule_table[i].is_off && !soak.shared->is_rule_built[i])
 			(void)printf("%s was never asked for\n", rule_table[i].name);
 	print_summary(&soak);
 	return soak.failed_count ? 1 : 0;

@@ -757,7 +757,7 @@ struct workload *workload_new(struct program *program)
 	CDS_INIT_LIST_HEAD(&workload->spare);
 	workload->client_count = 4 + (unsigned)below(workload, 12);
 	workload->nap_ns = NS_PER_MS * (1 + below(workload, 8));
-	workload->rest_ns = NS_PER_S * workload->client_count * 3 / 4;
+	workload->rest_ns = 2 * NS_PER_S * workload->client_count;
 	workload->write_share = 30 + (unsigned)below(workload, 40);
 	program->herd->context = program;
 	program->herd->node_died = node_died;
@@ -790,6 +790,16 @@ void workload_start(struct workload *workload)
 		client->workload = workload;
 		client->event.run = on_client;
 		client_next(client);
+	}
+}
+
+void workload_burst(struct workload *workload)
+{
+	for (unsigned i = 0; i < workload->client_count; i++) {
+		struct client *client = &workload->clients[i];
+		client->burst = 10 + (unsigned)below(workload, 40);
+		if (client->event.heap_index)
+			client_next(client);
 	}
 }
 

@@ -1,0 +1,30 @@
+#!/bin/bash
+# The simulator's programs: some seeds are well, a seed replays exactly, and what is broken is found.
+#
+# The more seeds the better: SIM_SEEDS (150). Further mutations: tests/sim/mutations.
+set -u
+run=${top_builddir:?}/tests/sim/run
+soak=$top_builddir/tests/sim/soak
+fail() {
+	echo "$*"
+	exit 1
+}
+
+# Twice the same, with and without a trace on the way, and another seed is another run.
+a=$(timeout 300 "$run" 3 2>/dev/null) || fail "seed 3 failed"
+b=$(timeout 300 "$run" --trace 3 2>/dev/null) || fail "seed 3 failed with a trace"
+[ "$a" = "$b" ] || fail "seed 3 is not the same twice: $a; $b"
+c=$(timeout 300 "$run" 4 2>/dev/null) || fail "seed 4 failed"
+[ "${a#*trace}" != "${c#*trace}" ] || fail "seeds 3 and 4 are the same run"
+
+# A failure is told, with its seed first and last.
+first=${MUTANT_SEED:-1}
+out=$(timeout 900 "$soak" --mutate W3_ALL_ACKNOWLEDGE --seeds "$first" 200 --until-failure --quiet) &&
+	fail "nothing noticed that writes were acknowledged too early"
+seed=$(sed -n 's/.*seeds failed: //p' <<<"$out")
+out=$(timeout 300 "$run" --mutate W3_ALL_ACKNOWLEDGE "$seed" 2>&1) && fail "seed $seed failed in soak only"
+[ "$(head -1 <<<"$out")" = "seed $seed" ] || fail "the seed does not come first: $out"
+[[ $(tail -1 <<<"$out") == "seed $seed FAILED:"* ]] || [[ $out == *assert* ]] ||
+	fail "the seed does not come last: $out"
+
+timeout 1800 "$soak" --seeds 1 "${SIM_SEEDS:-150}"
