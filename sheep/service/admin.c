@@ -29,6 +29,7 @@ struct admin {
 	unsigned listener_count;
 	struct net_listener *listeners[SETTINGS_LIST_MAX + 1];
 	struct cds_list_head calls;
+	struct loop_timer early_timer; /* refuses changes that waited for our registration */
 	/* of recovery, when somebody asked last */
 	uint64_t sampled_ns, sampled_bytes, rate;
 };
@@ -267,15 +268,68 @@ struct admin_call *admin_call_of(struct proposal *proposal)
 	return container_of_type(proposal, struct admin_call, proposal);
 }
 
+/* ---- changes that come before we are registered: soon, or never without a quorum ---- */
+
+static void early_refuse(struct admin_call *call, enum proto_status status, const char *text)
+{
+	cluster_command_free(call->early);
+	call->early = NULL;
+	admin_refuse(call, status, "%s", text);
+}
+
+static void early_watch(struct admin *admin)
+{
+	uint64_t first_ns = UINT64_MAX;
+	struct admin_call *call;
+
+	cds_list_for_each_entry(call, &admin->calls, link)
+		if (call->early)
+			first_ns = min_of(first_ns, call->deadline_ns);
+	if (first_ns != UINT64_MAX)
+		loop_timer_start(admin->node->workers[0].loop, &admin->early_timer, first_ns);
+	else
+		loop_timer_stop(admin->node->workers[0].loop, &admin->early_timer);
+}
+
+static void on_early_timer(struct loop_timer *timer)
+{
+	struct admin *admin = container_of_type(timer, struct admin, early_timer);
+	uint64_t now = loop_now(admin->node->workers[0].loop);
+	struct admin_call *call, *next;
+
+	cds_list_for_each_entry_safe(call, next, &admin->calls, link)
+		if (call->early && now >= call->deadline_ns)
+			early_refuse(call, PROTO_STATUS_TIMED_OUT,
+				     "the sheep is not registered yet: the log has no quorum");
+	early_watch(admin);
+}
+
+void admin_resume(struct admin *admin)
+{
+	struct admin_call *call, *next;
+
+	cds_list_for_each_entry_safe(call, next, &admin->calls, link) {
+		struct cluster_command *command = call->early;
+		call->early = NULL;
+		if (command)
+			admin_propose(call, command, call->early_applied);
+	}
+	early_watch(admin);
+}
+
 void admin_propose(struct admin_call *call, struct cluster_command *command,
 		   void (*applied)(struct proposal *proposal, enum proto_status status,
 				   const char *text, uint64_t id))
 {
-	if (call->node->phase != NODE_RUNNING) {
+	if (call->node->phase > NODE_RUNNING) {
 		cluster_command_free(command);
-		admin_refuse(call, PROTO_STATUS_SHUTDOWN,
-			     call->node->phase < NODE_RUNNING ? "the sheep is not registered yet"
-							      : "the sheep stops");
+		admin_refuse(call, PROTO_STATUS_SHUTDOWN, "the sheep stops");
+		return;
+	}
+	if (call->node->phase < NODE_RUNNING) {
+		call->early = command;
+		call->early_applied = applied;
+		early_watch(call->admin);
 		return;
 	}
 	call->proposal.done = applied;
@@ -369,6 +423,7 @@ int admin_new(struct node *node, struct admin **out, struct error *err)
 		return error_set(err, -ENOMEM, "admin");
 	admin->node = node;
 	CDS_INIT_LIST_HEAD(&admin->calls);
+	admin->early_timer.fire = on_early_timer;
 	for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
 		admin->ops[rows[i].number] = (struct wire_op){
 			.name = rows[i].name,
@@ -412,11 +467,17 @@ int admin_new(struct node *node, struct admin **out, struct error *err)
 
 void admin_stop(struct admin *admin)
 {
+	struct admin_call *call, *next;
+
 	if (!admin)
 		return;
 	for (unsigned i = 0; i < admin->listener_count; i++)
 		net_listener_close(admin->listeners[i]);
 	admin->listener_count = 0;
+	cds_list_for_each_entry_safe(call, next, &admin->calls, link)
+		if (call->early)
+			early_refuse(call, PROTO_STATUS_SHUTDOWN, "the sheep stops");
+	early_watch(admin);
 }
 
 void admin_free(struct admin *admin)

@@ -11,6 +11,8 @@ struct node;
 
 /* Listens at once on all addresses of the settings. */
 int admin_new(struct node *node, struct admin **out, struct error *err);
+/* We are registered: what waited for that is proposed. */
+void admin_resume(struct admin *admin);
 /* Close listeners; requests that wait are answered with SHUTDOWN. */
 void admin_stop(struct admin *admin);
 void admin_free(struct admin *admin); /* NULL is allowed */

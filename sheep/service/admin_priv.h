@@ -18,6 +18,10 @@ struct admin_call {
 	struct json_object *arguments; /* an object; NULL: none were given */
 	uint64_t deadline_ns;
 	struct proposal proposal;
+	/* A change that came before we were registered; NULL: none. */
+	struct cluster_command *early;
+	void (*early_applied)(struct proposal *proposal, enum proto_status status, const char *text,
+			      uint64_t id);
 	uint64_t subject;	   /* of a change: the id of what is changed */
 	struct cds_list_head link; /* admin.calls */
 	/* asking all sheep */

@@ -232,6 +232,7 @@ static void on_registered(struct proposal *proposal, enum proto_status status, c
 	}
 	node_enter(node, NODE_RUNNING, "registered");
 	start_serving(node);
+	admin_resume(node->admin);
 	if (node->phase == NODE_RUNNING)
 		obey_shutdown(node, state_map(node->state));
 }

@@ -3,6 +3,12 @@
 . "${top_srcdir:?}/tests/functional/functions.sh"
 requires nbdcopy nbdinfo jq
 
+# A change that comes before the sheep is registered waits for that.
+start_sheep 1
+wait_until 20 test -S "$work/admin1"
+expect_exit 1 collie 1 cluster format # one store for three copies; not "not registered"
+grep -q "store" "$work/err" || fail "$(cat "$work/err")"
+kill_sheep 1 TERM
 start_cluster 3
 [ "$(collie 1 --json cluster info | jq -r .status)" = healthy ] || fail "status"
 [ "$(collie 2 --json node list | jq '[.[] | select(.status == "up")] | length')" = 3 ] || fail "nodes"

@@ -576,14 +576,26 @@ static void test_stop_answers_what_waits_and_refuses_the_rest(void **state)
 	first->state = NULL;
 }
 
-static void test_change_before_the_registration_is_refused(void **state)
+static void test_change_before_the_registration_waits_for_it(void **state)
 {
+	static const char format_one[] = "{\"copies\": 1, \"pgs\": 16}";
 	struct bench *bench = *state;
+	struct question *early = calloc(2, sizeof(*early));
 
 	bench->node.phase = NODE_REGISTERING;
-	expect(bench, ADMIN_OP_CLUSTER_FORMAT, "{\"copies\": 1}", -E_SHUTDOWN);
+	send(bench, &early[0], ADMIN_OP_CLUSTER_FORMAT, format_one, strlen(format_one), 60000);
+	send(bench, &early[1], ADMIN_OP_CLUSTER_FORMAT, format_one, strlen(format_one), 1000);
+	rig_run(bench->rig, 1100);
+	assert_int_equal(early[0].replies, 0);
+	assert_int_equal(early[1].replies, 1); /* before its client gives up */
+	assert_int_equal(early[1].status, -ETIMEDOUT);
 	expect(bench, ADMIN_OP_CLUSTER_INFO, "", 0);
 	bench->node.phase = NODE_RUNNING;
+	admin_resume(bench->node.admin);
+	rig_run(bench->rig, 100);
+	assert_int_equal(early[0].replies, 1);
+	assert_int_equal(early[0].status, 0);
+	free(early);
 }
 
 int main(void)
@@ -603,7 +615,7 @@ int main(void)
 		ADMIN_TEST(test_loss_is_accepted_by_name_and_recorded),
 		ADMIN_TEST(test_deadline_without_quorum_gets_one_answer_in_time),
 		ADMIN_TEST(test_stop_answers_what_waits_and_refuses_the_rest),
-		ADMIN_TEST(test_change_before_the_registration_is_refused),
+		ADMIN_TEST(test_change_before_the_registration_waits_for_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
