@@ -49,8 +49,9 @@ expect_exit 6 collie 1 node remove "$second"
 kill_sheep 2 TERM
 [ "$sheep_rc" = 0 ] || fail "the drained sheep exits with $sheep_rc"
 collie 1 node remove "$second"
-[ "$(collie 3 --json node list | jq length)" = 3 ] || fail "the node is still there"
-[ "$(collie 3 --json store list | jq length)" = 3 ] || fail "its store is still there"
+listed() { collie 3 --json "$1" list | jq length; }
+comes_to 3 listed node
+comes_to 3 listed store
 expect_exit 5 collie 1 node undrain "$second"
 
 # One more: it takes its fair share of the 192 copies, 48, and nothing else moves.

@@ -91,6 +91,14 @@ wait_until() {
 	done
 }
 
+# comes_to VALUE COMMAND...: it prints that soon: what one sheep changed another one shows a little later.
+comes_to() {
+	wait_until 10 prints "$@"
+}
+prints() {
+	[ "$("${@:2}")" = "$1" ]
+}
+
 # expect_exit CODE COMMAND...: it exits with that code; its output is in $work/out and $work/err.
 expect_exit() {
 	local want=$1 rc=0

@@ -26,7 +26,7 @@ finish() {
 
 start_cluster 3 --min-insync 2
 collie 1 vdi create disk 16M
-[ "$(collie 2 --json vdi info disk | jq -r .access)" = single ] || fail "not single by default"
+[ "$(collie 1 --json vdi info disk | jq -r .access)" = single ] || fail "not single by default"
 timeout $((60 * patience)) $owner migrate "$work/nbd1" "$work/nbd2"
 timeout $((60 * patience)) $owner ping_pong "$work/nbd1" "$work/nbd2"
 

@@ -11,8 +11,13 @@ head -c 256M /dev/urandom >"$work/image"
 nbdcopy --flush "$work/image" "$(uri 1 disk)"
 wait_healthy 3
 
-moved() { # bytes that all sheep that are up have pushed since they started
-	collie $other --json recovery info | jq -e 'select(.unknown_nodes == []) | .bytes_moved'
+# bytes that all sheep that are up have pushed since they started; not while one of them does not answer
+ask_moved() {
+	collie $other --json recovery info | jq -e 'select(.unknown_nodes == []) | .bytes_moved' >"$work/moved"
+}
+moved() {
+	wait_until 20 ask_moved
+	cat "$work/moved"
 }
 for victim in 2 3; do
 	other=$((victim % 3 + 1))

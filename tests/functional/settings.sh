@@ -12,9 +12,9 @@ jq -e 'all(.[]; .key and .value and .default and .meaning) and
 	"$work/settings" >/dev/null || fail "settings: $(cat "$work/settings")"
 setting() { collie "$1" --json cluster settings | jq -r --arg key "$2" '.[] | select(.key == $key) | .value'; }
 collie 1 cluster set down_out_interval 90s
-[ "$(setting 2 down_out_interval)" = 90s ] || fail "down_out_interval is $(setting 2 down_out_interval)"
+comes_to 90s setting 2 down_out_interval
 collie 2 cluster set down_out_interval default
-[ "$(setting 3 down_out_interval)" = 600s ] || fail "the default: $(setting 3 down_out_interval)"
+comes_to 600s setting 3 down_out_interval
 expect_exit 5 collie 1 cluster set no_such_thing 1
 expect_exit 1 collie 1 cluster set lease 5h
 grep -q "lease must be from" "$work/err" || fail "$(cat "$work/err")"
@@ -23,8 +23,9 @@ expect_exit 1 collie 1 cluster set grace 100ms
 grep -q "grace must be at least" "$work/err" || fail "$(cat "$work/err")"
 expect_exit 64 collie 1 cluster set lease
 collie 1 cluster set min_insync 1
-[ "$(collie 2 --json cluster info | jq .min_insync)" = 1 ] || fail "min_insync"
-[ "$(collie 2 --json cluster info | jq .copies)" = 3 ] || fail "copies changed"
+of_info() { collie 2 --json cluster info | jq "$1"; }
+comes_to 1 of_info .min_insync
+comes_to 3 of_info .copies
 expect_exit 1 collie 1 cluster set min_insync 4
 expect_exit 1 collie 1 cluster set copies 0
 collie 1 cluster set copies 2
@@ -36,24 +37,25 @@ wait_healthy 3
 
 # Recovery.
 collie 1 recovery pause
-[ "$(setting 2 recovery_paused)" = yes ] || fail "pause"
+comes_to yes setting 2 recovery_paused
 collie 2 cluster health | grep -q "recovery is paused" || fail "health does not say that it is paused"
 collie 1 recovery resume
-[ "$(setting 2 recovery_paused)" = no ] || fail "resume"
+comes_to no setting 2 recovery_paused
 collie 1 recovery throttle 10M
-[ "$(collie 2 --json recovery info | jq .throttle)" = $((10 << 20)) ] || fail "throttle"
+throttle() { collie 2 --json recovery info | jq .throttle; }
+comes_to $((10 << 20)) throttle
 collie 1 recovery throttle 0
-[ "$(collie 2 --json recovery info | jq .throttle)" = null ] || fail "no throttle"
+comes_to null throttle
 
 # Volumes.
 collie 1 vdi create disk 64M
 collie 1 vdi set disk access shared
 collie 1 vdi set disk durability always
 collie 1 vdi set disk team storage
-collie 2 --json vdi info disk | jq -e '.access == "shared" and .durability == "always" and
-	.properties.team == "storage"' >/dev/null || fail "$(collie 2 --json vdi info disk)"
+collie 1 --json vdi info disk | jq -e '.access == "shared" and .durability == "always" and
+	.properties.team == "storage"' >/dev/null || fail "$(collie 1 --json vdi info disk)"
 collie 1 vdi set disk team ""
-collie 2 --json vdi info disk | jq -e '.properties | has("team") | not' >/dev/null || fail "team stays"
+collie 1 --json vdi info disk | jq -e '.properties | has("team") | not' >/dev/null || fail "team stays"
 expect_exit 1 collie 1 vdi set disk access both
 expect_exit 5 collie 1 vdi set nothing access single
 collie 1 vdi create other 10M
@@ -77,15 +79,15 @@ holder=$!
 background+=($holder)
 wait_until 20 grep -q open "$work/open.out"
 collie 1 vdi rename disk data
-collie 3 vdi resize data 100M
-expect_exit 1 collie 3 vdi resize data 50M
+collie 1 vdi resize data 100M
+expect_exit 1 collie 1 vdi resize data 50M
 grep -q "would shrink" "$work/err" || fail "$(cat "$work/err")"
-expect_exit 6 collie 3 vdi resize data 50M --shrink
+expect_exit 6 collie 1 vdi resize data 50M --shrink
 touch "$work/go"
 wait $holder || fail "the connection: $(cat "$work/open.out")"
 grep -q "67108864 True" "$work/open.out" || fail "$(cat "$work/open.out")"
 for i in 1 2 3; do
-	[ "$(nbdinfo --size "$(uri $i data)")" = $((100 << 20)) ] || fail "the size at sheep $i"
+	comes_to $((100 << 20)) nbdinfo --size "$(uri $i data)"
 done
 expect_exit 1 nbdinfo --size "$(uri 1 disk)"
 collie 1 --json vdi info data | jq -e '.created | startswith("20") and endswith("Z")' >/dev/null ||
