@@ -14,8 +14,8 @@ static void test_power_cut_at_every_point_leaves_a_prefix(void **state)
 {
 	const char *only = getenv("SHEEPFOLD_SEED"), *is_long = getenv("SHEEPFOLD_LONG");
 	uint64_t first = only ? strtoull(only, NULL, 0) : 1;
-	uint64_t seeds = only ? 1 : is_long && *is_long ? 20 : 2;
-	uint32_t batches = is_long && *is_long ? 80 : 30;
+	uint64_t seeds = only ? 1 : is_long && *is_long ? 8 : 2;
+	uint32_t batches = is_long && *is_long ? 50 : 30;
 	struct points_tally tally = {0};
 
 	for (uint64_t seed = first; seed < first + seeds; seed++)
