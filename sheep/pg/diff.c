@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "lib/base/hash.h"
 #include "lib/base/size.h"
 
 void pg_diff_make(struct pg_diff *diff, const uint8_t *states, const uint32_t *crcs,
@@ -88,10 +87,4 @@ int pg_sums_decode(const uint8_t *payload, uint32_t size, uint32_t block_count, 
 	for (uint32_t i = 0; i < block_count; i++)
 		out->crcs[i] = from_le32(wire[i]);
 	return 0;
-}
-
-uint64_t pg_digest_of(const struct object_key *key, struct version version)
-{
-	return hash_u64_pair(hash_u64_pair(key->layer, key->index),
-			     hash_u64_pair(version.reign, version.n));
 }

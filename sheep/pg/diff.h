@@ -44,7 +44,4 @@ void pg_sums_encode(uint8_t *out, const uint8_t *states, const uint32_t *crcs,
 int pg_sums_decode(const uint8_t *payload, uint32_t size, uint32_t block_count,
 		   struct pg_sums *out);
 
-/* What one object adds to the digest of a PG; order does not matter, so sums are compared. */
-uint64_t pg_digest_of(const struct object_key *key, struct version version);
-
 #endif

@@ -83,18 +83,25 @@ void pg_digest(struct pg *pg, uint64_t *digest, uint64_t *objects, uint64_t *mis
 {
 	struct object_key cursor;
 	const struct object_key *after = NULL;
+	struct store_digest sum;
 	struct store_object object;
 
-	*digest = *objects = *missing = 0;
+	store_pg_digest(pg_store_of(pg), pg->id, &sum);
+	/* The store has the sum of all; garbage, of which others may have other rests, goes out. */
 	while (store_object_next(pg_store_of(pg), pg->id, after, &object) > 0) {
 		cursor = object.key;
 		after = &cursor;
-		if (pg_is_garbage(pg->set, object.key.layer))
+		if (!pg_is_garbage(pg->set, object.key.layer)) {
+			cursor.index = UINT32_MAX; /* on to the next layer */
 			continue;
-		*missing += object.is_missing;
-		*objects += 1;
-		*digest += pg_digest_of(&object.key, object.version);
+		}
+		sum.missing -= object.is_missing;
+		sum.objects -= 1;
+		sum.digest -= store_digest_of(&object.key, object.version);
 	}
+	*digest = sum.digest;
+	*objects = sum.objects;
+	*missing = sum.missing;
 }
 
 /*

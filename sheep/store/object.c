@@ -2,7 +2,6 @@
  * Which objects there are: the table, and over it what is in flight. Both are in key order per PG, so a
  * walk merges them.
  */
-#include "lib/base/hash.h"
 #include "sheep/store/store_priv.h"
 
 static void describe(const struct flight *f, const struct object *object, struct store_object *out)
@@ -63,12 +62,6 @@ int store_object_next(struct store *store, uint32_t pg_id, const struct object_k
 }
 
 /* ---- all of a PG ---- */
-
-uint64_t store_digest_of(const struct object_key *key, struct version version)
-{
-	return hash_u64_pair(hash_u64_pair(key->layer, key->index),
-			     hash_u64_pair(version.reign, version.n));
-}
 
 /* In place of what the table has of an object comes what is in flight. */
 static void replace(const struct pg *pg, const struct flight *f, struct store_digest *out)

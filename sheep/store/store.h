@@ -20,6 +20,7 @@
 
 #include "lib/base/buffer.h"
 #include "lib/base/err.h"
+#include "lib/base/hash.h"
 #include "lib/base/uuid.h"
 #include "lib/loop/loop.h"
 
@@ -330,8 +331,14 @@ struct store_digest {
 	uint64_t objects;
 	uint64_t missing;
 };
+
 /* What one object adds; order does not matter. */
-uint64_t store_digest_of(const struct object_key *key, struct version version);
+static inline uint64_t store_digest_of(const struct object_key *key, struct version version)
+{
+	return hash_u64_pair(hash_u64_pair(key->layer, key->index),
+			     hash_u64_pair(version.reign, version.n));
+}
+
 /* Kept as entries are applied: costs what is in flight. */
 void store_pg_digest(struct store *store, uint32_t pg, struct store_digest *out);
 /* Every entry up to @commit is committed: the tail shrinks. Written with the next batch, not by itself. */

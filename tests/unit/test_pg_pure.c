@@ -351,10 +351,10 @@ static void test_a_digest_does_not_depend_on_order_and_tells_versions_apart(void
 	const struct object_key a = {1, 1}, b = {1, 2};
 	const struct version v = {5, 6}, w = {6, 5};
 
-	assert_true(pg_digest_of(&a, v) + pg_digest_of(&b, w) ==
-		    pg_digest_of(&b, w) + pg_digest_of(&a, v));
-	assert_true(pg_digest_of(&a, v) + pg_digest_of(&b, w) !=
-		    pg_digest_of(&a, w) + pg_digest_of(&b, v));
+	assert_true(store_digest_of(&a, v) + store_digest_of(&b, w) ==
+		    store_digest_of(&b, w) + store_digest_of(&a, v));
+	assert_true(store_digest_of(&a, v) + store_digest_of(&b, w) !=
+		    store_digest_of(&a, w) + store_digest_of(&b, v));
 }
 
 /* ---- the codec ---- */
