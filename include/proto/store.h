@@ -11,20 +11,20 @@
 
 #include "include/proto/endian.h"
 
-#define DISK_BLOCK	     4096u
-#define DISK_FORMAT	     1u
-#define DISK_SUPER_MAGIC     0x53465053u /* "SPFS" as bytes */
-#define DISK_BATCH_MAGIC     0x42465053u /* "SPFB" */
-#define DISK_PAGE_MAGIC	     0x49465053u /* "SPFI" */
-#define DISK_CHECK_MAGIC     0x43465053u /* "SPFC" */
-#define DISK_PLACE_ABSENT    0u
-#define DISK_PLACE_ZERO	     0xffffffffu
-#define DISK_PAGE_BLOCKS     64u
-#define DISK_PAGES	     16u /* of one object */
-#define DISK_SEGMENT_MIN     (1u << 20)
-#define DISK_SEGMENT_MAX     (1u << 30)
-#define DISK_SHARDS_MAX	     64u
-#define DISK_DESCRIPTOR_MAX  (1u << 20)
+#define DISK_BLOCK	    4096u
+#define DISK_FORMAT	    1u
+#define DISK_SUPER_MAGIC    0x53465053u /* "SPFS" as bytes */
+#define DISK_BATCH_MAGIC    0x42465053u /* "SPFB" */
+#define DISK_PAGE_MAGIC	    0x49465053u /* "SPFI" */
+#define DISK_CHECK_MAGIC    0x43465053u /* "SPFC" */
+#define DISK_PLACE_ABSENT   0u
+#define DISK_PLACE_ZERO	    0xffffffffu
+#define DISK_PAGE_BLOCKS    64u
+#define DISK_PAGES	    16u /* of one object */
+#define DISK_SEGMENT_MIN    (1u << 20)
+#define DISK_SEGMENT_MAX    (1u << 30)
+#define DISK_SHARDS_MAX	    64u
+#define DISK_DESCRIPTOR_MAX (1u << 20)
 
 /* ---- superblock: blocks 0 and 1 of the file "superblock" hold equal copies ---- */
 
@@ -38,8 +38,8 @@ struct disk_super {
 	le32 magic;
 	le32 crc; /* CRC32C of the struct with this field zero */
 	le32 format;
-	le32 flags;	 /* enum disk_super_flags */
-	le64 sequence;	 /* of this write of the superblock: the higher copy wins */
+	le32 flags;    /* enum disk_super_flags */
+	le64 sequence; /* of this write of the superblock: the higher copy wins */
 	uint8_t uuid[16];
 	uint8_t cluster[16];
 	le64 incarnation;
@@ -69,11 +69,11 @@ struct disk_batch {
 	le32 blocks;	       /* of the batch, descriptor included */
 	le32 descriptor_bytes; /* header and entries; the payload starts at the next block */
 	le32 entry_count;
-	le64 generation; /* of the segment: one more each time one is begun */
-	le64 lsn;	 /* one more for each batch of the shard */
-	le64 life;	 /* of the superblock when it was written */
-	le64 synced_lsn; /* every batch up to this one is on stable storage */
-	le64 checkpoint; /* the newest durable one */
+	le64 generation;   /* of the segment: one more each time one is begun */
+	le64 lsn;	   /* one more for each batch of the shard */
+	le64 life;	   /* of the superblock when it was written */
+	le64 synced_lsn;   /* every batch up to this one is on stable storage */
+	le64 checkpoint;   /* the newest durable one */
 	le32 next_segment; /* where the log goes on after this segment */
 	le32 reserved32;
 	le64 reserved[3];
@@ -109,8 +109,9 @@ enum disk_change_flags {
 	DISK_CHANGE_DELETE = 1u << 2,
 	DISK_CHANGE_REPLACE = 1u << 3,
 	DISK_CHANGE_UNSEQUENCED = 1u << 4,
-	DISK_CHANGE_MARK = 1u << 5,  /* the store's own note of damage; goes with SET_MISSING */
-	DISK_CHANGE_WHOLE = 1u << 6, /* with CLEAR_MISSING: who pushed knew of all marks before it */
+	DISK_CHANGE_MARK = 1u << 5, /* the store's own note of damage; goes with SET_MISSING */
+	DISK_CHANGE_WHOLE =
+		1u << 6, /* with CLEAR_MISSING: who pushed knew of all marks before it */
 	DISK_CHANGE_KNOWN = 0x7fu,
 };
 
@@ -330,8 +331,8 @@ struct disk_record_request {
 WIRE_SIZE(struct disk_record_request, 48);
 
 /*
- * Followed by one disk_record_slot per page that exists. A page that was not in the log as it was when
- * the checkpoint began follows its slot as a whole record (disk_page).
+ * Followed by one disk_record_slot per page that exists, ascending. A page that was not in the log as it was
+ * when the checkpoint began follows its slot as a whole record (disk_page).
  */
 struct disk_record_object {
 	struct disk_entry entry; /* flags: 1: missing, 2: damaged, 4: marked (docs) */
@@ -341,19 +342,18 @@ struct disk_record_object {
 	le64 family;
 	le64 reign, n;
 	le16 data_blocks;
-	le16 slot_count;
-	le32 reserved32;
+	le16 pages;    /* bit i: page i exists */
+	le16 enclosed; /* bit i: and follows; the log's is an older one, or none */
+	le16 reserved16;
 };
 WIRE_SIZE(struct disk_record_object, 56);
 
 struct disk_record_slot {
-	uint8_t page;
+	le32 place; /* of the record in the log, or 0 */
 	uint8_t offset16;
 	uint8_t length16;
-	uint8_t has_page; /* 1: the page follows as a record; the log's is an older one, or none */
-	le32 place;	  /* of the record in the log, or 0 */
-	le32 check;	  /* the lower 15 bits of its checksum */
+	le16 check; /* the lower 15 bits of its checksum */
 };
-WIRE_SIZE(struct disk_record_slot, 12);
+WIRE_SIZE(struct disk_record_slot, 8);
 
 #endif

@@ -197,47 +197,47 @@ static void put_pg(struct checkpoint *c, const struct pg *pg)
 		put_session(c, pg->id, &record->sessions[i]);
 }
 
-/* Where a page is, or the page itself when the log does not have it as it is. */
-static void put_slot(struct checkpoint *c, uint8_t number, uint64_t slot)
+/* Must the page itself be written: the log does not have it as it is? */
+static bool is_enclosed(uint64_t slot)
 {
-	const struct page *page = slot_is_page(slot) ? slot_page(slot) : NULL;
-	uint8_t record[DISK_PAGE_RECORD_MAX];
-	struct disk_record_slot r = {.page = number};
-	uint64_t disk = page ? page->disk : slot;
-
-	if (disk) {
-		r.offset16 = (uint8_t)(slot_offset(disk) / 16);
-		r.length16 = (uint8_t)(slot_length(disk) / 16);
-		r.place = to_le32(slot_place(disk));
-		r.check = to_le32(slot_check(disk));
-	}
-	if (!page || page->state != PAGE_DIRTY) {
-		body_put(c, &r, sizeof(r));
-		return;
-	}
-
-	uint32_t length = page_encode(page, record);
-
-	/* The old record still counts as live bytes: its place is kept, too. */
-	r.has_page = 1;
-	body_put(c, &r, sizeof(r));
-	body_put(c, record, length);
+	return slot_is_page(slot) && slot_page(slot)->state == PAGE_DIRTY;
 }
 
-static uint32_t object_record_size(const struct object *object, uint32_t *slot_count)
+/* Where a page is, and the page itself where that is needed. The old record counts as live bytes: its place
+ * is kept, too. */
+static void put_slot(struct checkpoint *c, uint64_t slot)
+{
+	uint64_t disk = slot_is_page(slot) ? slot_page(slot)->disk : slot;
+	uint8_t record[DISK_PAGE_RECORD_MAX];
+	struct disk_record_slot r = {.place = to_le32(0)};
+
+	if (disk)
+		r = (struct disk_record_slot){.place = to_le32(slot_place(disk)),
+					      .offset16 = (uint8_t)(slot_offset(disk) / 16),
+					      .length16 = (uint8_t)(slot_length(disk) / 16),
+					      .check = to_le16((uint16_t)slot_check(disk))};
+	body_put(c, &r, sizeof(r));
+	if (is_enclosed(slot))
+		body_put(c, record, page_encode(slot_page(slot), record));
+}
+
+/* Which pages the object has, and which of them go with it. Returns the size of it all. */
+static uint32_t measure(const struct object *object, uint16_t *pages, uint16_t *enclosed)
 {
 	uint32_t size = sizeof(struct disk_record_object);
 	uint8_t record[DISK_PAGE_RECORD_MAX];
 
-	*slot_count = 0;
+	*pages = *enclosed = 0;
 	for (uint32_t i = 0; object->slots && i < DISK_PAGES; i++) {
 		uint64_t slot = object->slots[i];
 		if (!slot)
 			continue;
-		(*slot_count)++;
+		*pages |= (uint16_t)BIT(i);
 		size += (uint32_t)sizeof(struct disk_record_slot);
-		if (slot_is_page(slot) && slot_page(slot)->state == PAGE_DIRTY)
-			size += page_encode(slot_page(slot), record);
+		if (!is_enclosed(slot))
+			continue;
+		*enclosed |= (uint16_t)BIT(i);
+		size += page_encode(slot_page(slot), record);
 	}
 	return size;
 }
@@ -265,8 +265,8 @@ void body_save_chunk(struct table_saver *saver, struct table *table, struct tabl
 		return; /* the last snapshot is complete */
 	for (uint32_t i = 0; i < chunk->count; i++) {
 		const struct object *object = &chunk->objects[i];
-		uint32_t slot_count;
-		uint32_t size = object_record_size(object, &slot_count);
+		uint16_t pages, enclosed;
+		uint32_t size = measure(object, &pages, &enclosed);
 		struct disk_record_object r = {
 			.entry = record_of(DISK_RECORD_OBJECT, flags_of(shard, table->pg, object),
 					   size),
@@ -277,11 +277,12 @@ void body_save_chunk(struct table_saver *saver, struct table *table, struct tabl
 			.reign = to_le64(object->version.reign),
 			.n = to_le64(object->version.n),
 			.data_blocks = to_le16(object->data_blocks),
-			.slot_count = to_le16((uint16_t)slot_count)};
+			.pages = to_le16(pages),
+			.enclosed = to_le16(enclosed)};
 		body_put(c, &r, sizeof(r));
 		for (uint8_t j = 0; object->slots && j < DISK_PAGES; j++)
 			if (object->slots[j])
-				put_slot(c, j, object->slots[j]);
+				put_slot(c, object->slots[j]);
 	}
 }
 

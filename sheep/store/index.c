@@ -164,6 +164,9 @@ static void clear_object(struct target *t)
 		cache_drop(t->shard, t->object->slots, i);
 	cache_slots_free(t->shard, t->object->slots);
 	t->object->slots = NULL;
+	/* Blocks of which a damaged page knew: nobody knows where they are, but they are not the object's. */
+	t->pg->data_blocks -= t->object->data_blocks;
+	t->object->data_blocks = 0;
 }
 
 static void set_missing(struct target *t, bool is_missing)

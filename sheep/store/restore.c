@@ -160,25 +160,25 @@ static int load_request(struct restore *restore, const void *at, uint32_t size)
 }
 
 /* One slot; a page that follows it is dirty from the start. */
-static int load_slot(struct shard *shard, struct pg *pg, struct object *object,
-		     struct bytes_reader *reader)
+static int load_slot(struct shard *shard, struct pg *pg, struct object *object, uint8_t number,
+		     bool is_enclosed, struct bytes_reader *reader)
 {
 	const struct disk_record_slot *r = bytes_take(reader, sizeof(*r));
 	const struct disk_page *head;
 	struct object_key key = object_key_of(object);
 
-	if (!r || r->page >= DISK_PAGES || object->slots[r->page])
+	if (!r)
 		return -E_CORRUPT;
 
 	uint32_t place = from_le32(r->place);
 
-	if (place >= shard_places(shard) || (place == 0 && !r->has_page) ||
+	if (place >= shard_places(shard) || (place == 0 && !is_enclosed) ||
 	    (place && (r->length16 == 0 || (r->offset16 + r->length16) * 16 > DISK_BLOCK)))
 		return -E_CORRUPT;
 	if (place)
-		object->slots[r->page] =
-			slot_of_disk(place, r->offset16, r->length16, from_le32(r->check));
-	if (!r->has_page)
+		object->slots[number] =
+			slot_of_disk(place, r->offset16, r->length16, from_le16(r->check));
+	if (!is_enclosed)
 		return 0;
 	if (reader->left < sizeof(*head))
 		return -E_CORRUPT;
@@ -186,13 +186,13 @@ static int load_slot(struct shard *shard, struct pg *pg, struct object *object,
 
 	uint32_t length = head->length16 * 16u;
 	const void *record = bytes_take(reader, length);
-	uint64_t disk = object->slots[r->page];
+	uint64_t disk = object->slots[number];
 
 	if (!record)
 		return -E_CORRUPT;
-	object->slots[r->page] = 0;
+	object->slots[number] = 0;
 
-	struct page *page = cache_add(shard, pg->id, &key, object->slots, r->page);
+	struct page *page = cache_add(shard, pg->id, &key, object->slots, number);
 
 	if (!page)
 		return -ENOMEM;
@@ -212,7 +212,10 @@ static int load_object(struct restore *restore, const void *at, uint32_t size)
 
 	if (!pg)
 		return -ENOMEM;
-	if (table_find(&pg->table, &key, NULL) || from_le16(r->slot_count) > DISK_PAGES)
+
+	uint16_t pages = from_le16(r->pages), enclosed = from_le16(r->enclosed);
+
+	if (table_find(&pg->table, &key, NULL) || (enclosed & ~pages))
 		return -E_CORRUPT;
 
 	struct object *object = table_insert(&pg->table, &key, NULL);
@@ -226,13 +229,15 @@ static int load_object(struct restore *restore, const void *at, uint32_t size)
 	pg->digest += store_digest_of(&key, object->version);
 	pg->data_blocks += object->data_blocks;
 	pg->missing += object->flags & OBJECT_MISSING ? 1 : 0;
-	if (from_le16(r->slot_count) > 0) {
+	if (pages) {
 		object->slots = cache_slots_new(shard);
 		if (!object->slots)
 			return -ENOMEM;
 	}
-	for (uint32_t i = 0; i < from_le16(r->slot_count); i++) {
-		int rc = load_slot(shard, pg, object, &reader);
+	for (uint8_t i = 0; i < DISK_PAGES; i++) {
+		if (!(pages & BIT(i)))
+			continue;
+		int rc = load_slot(shard, pg, object, i, enclosed & BIT(i), &reader);
 		if (rc < 0)
 			return rc;
 	}
