@@ -161,7 +161,8 @@ struct gateway {
 	struct cds_list_head volumes;
 	struct cds_list_head flushes; /* that wait for a map */
 	struct loop_timer retry_timer;
-	uint64_t wake_ns; /* when it fires */
+	uint64_t wake_ns;     /* when it fires */
+	bool has_owner_retry; /* of a volume */
 	struct gateway_counters counters;
 	bool is_stopping;
 };

@@ -89,6 +89,13 @@ static void judge_connections(struct volume *volume, uint64_t old_generation)
 
 /* ---- asking the primaries ---- */
 
+static void retry_at(struct volume *volume, uint64_t time_ns)
+{
+	volume->owner_retry_ns = time_ns;
+	volume->gateway->has_owner_retry = true;
+	gateway_wake_at(volume->gateway, time_ns);
+}
+
 static void retry_later(struct volume *volume)
 {
 	struct gateway *gateway = volume->gateway;
@@ -97,8 +104,7 @@ static void retry_later(struct volume *volume)
 	if (volume->owner_retry_ns)
 		return;
 	volume->owner_tries++;
-	volume->owner_retry_ns = loop_now(gateway->loop) + min_of(pause, GATEWAY_PATIENCE_NS);
-	gateway_wake_at(gateway, volume->owner_retry_ns);
+	retry_at(volume, loop_now(gateway->loop) + min_of(pause, GATEWAY_PATIENCE_NS));
 }
 
 static void drain_done(struct drain *drain, int result)
@@ -337,11 +343,9 @@ int owner_admit(struct gateway_io *io)
 		return 1;
 	io->stage = IO_WAITING;
 	cds_list_add_tail(&io->link, &volume->owner_waiters);
-	if (volume->owner_state == OWNER_IDLE && !volume->owner_retry_ns) {
-		/* Soon: all of this turn wait for the same. */
-		volume->owner_retry_ns = loop_now(volume->gateway->loop);
-		gateway_wake_at(volume->gateway, volume->owner_retry_ns);
-	}
+	/* Soon: all of this turn wait for the same. */
+	if (volume->owner_state == OWNER_IDLE && !volume->owner_retry_ns)
+		retry_at(volume, loop_now(volume->gateway->loop));
 	return 0;
 }
 
@@ -362,11 +366,14 @@ void owner_retry(struct gateway *gateway, uint64_t now)
 {
 	struct volume *volume;
 
+	if (!gateway->has_owner_retry)
+		return;
+	gateway->has_owner_retry = false;
 	cds_list_for_each_entry(volume, &gateway->volumes, link) {
 		if (!volume->owner_retry_ns)
 			continue;
 		if (volume->owner_retry_ns > now) {
-			gateway_wake_at(gateway, volume->owner_retry_ns);
+			retry_at(volume, volume->owner_retry_ns);
 			continue;
 		}
 		volume->owner_retry_ns = 0;

@@ -327,3 +327,151 @@ void bench_flush_ok(struct bench *bench)
 	assert_int_equal(flush.done, 1);
 	assert_int_equal(flush.result, 0);
 }
+
+/* ---- another gateway ---- */
+
+enum proto_status bench_by_other(struct bench *bench, struct bench_other *other,
+				 struct cluster_command *command)
+{
+	const struct cluster_proposer ours = bench->proposer;
+
+	bench->proposer = other->proposer;
+	struct cluster_result result = bench_apply(bench, command);
+	other->proposer = bench->proposer;
+	if (result.type == LOG_REGISTER)
+		other->proposer.node = (uint32_t)result.id;
+	bench->proposer = ours;
+	enum proto_status status = result.status;
+	cluster_result_done(&result);
+	return status;
+}
+
+struct bench_other bench_other_new(struct bench *bench)
+{
+	const struct cluster_register request = {
+		.uuid = {{7}},
+		.cluster = *cluster_uuid(bench->map),
+		.incarnation = 1,
+		.version_min = 1,
+		.version_max = 1,
+		.loops = 1,
+		.address = "127.0.0.1:7001",
+		.zone = "y",
+	};
+	struct bench_other other = {.proposer = {.start = 4711}};
+
+	assert_int_equal(bench_by_other(bench, &other, cluster_command_register(&request)),
+			 PROTO_STATUS_OK);
+	other.session = cluster_node(bench->map, other.proposer.node)->session;
+	return other;
+}
+
+const struct cluster_volume *bench_volume(struct bench *bench, const char *name)
+{
+	return cluster_volume_by_name(bench->map, name);
+}
+
+void bench_other_opens(struct bench *bench, struct bench_other *other, const char *name)
+{
+	assert_int_equal(bench_by_other(bench, other,
+					cluster_command_volume_open(bench_volume(bench, name)->id,
+								    other->session, 0)),
+			 PROTO_STATUS_OK);
+}
+
+/* It takes the volume over, and our gateway has not heard of it. */
+void bench_other_takes(struct bench *bench, struct bench_other *other, const char *name)
+{
+	const struct cluster_volume *volume = bench_volume(bench, name);
+
+	bench_other_opens(bench, other, name);
+	assert_int_equal(bench_by_other(bench, other,
+					cluster_command_volume_own(volume->id, other->session,
+								   volume->generation)),
+			 PROTO_STATUS_OK);
+}
+
+/* ---- ours ---- */
+
+static void on_lost(void *context)
+{
+	struct bench_connection *connection = context;
+
+	connection->lost++;
+}
+
+void bench_connect(struct bench *bench, struct bench_connection *connection, const char *name)
+{
+	memset(connection, 0, sizeof(*connection));
+	assert_int_equal(bench_open(bench, &connection->open, name), 0);
+	connection->volume = connection->open.volume;
+	gateway_watch(connection->volume, on_lost, connection);
+}
+
+void bench_create(struct bench *bench, const char *name, const char *key, const char *value)
+{
+	const struct cluster_property property = {.key = key, .value = value};
+	struct cluster_result result =
+		bench_apply(bench, cluster_command_volume_create(name, GIB, 0, &property, 1));
+
+	assert_int_equal(result.status, PROTO_STATUS_OK);
+	cluster_result_done(&result);
+	bench_publish(bench);
+}
+
+void bench_set(struct bench *bench, const char *name, const char *key, const char *value)
+{
+	struct cluster_result result = bench_apply(
+		bench, cluster_command_volume_set(bench_volume(bench, name)->id, key, value));
+
+	assert_int_equal(result.status, PROTO_STATUS_OK);
+	cluster_result_done(&result);
+	bench_publish(bench);
+}
+
+void bench_go(struct bench *bench, struct bench_connection *connection, struct request *request,
+	      enum gateway_io_kind kind, uint64_t offset)
+{
+	struct gateway_volume *usual = bench->volume;
+
+	bench->volume = connection->volume;
+	bench_submit(bench, request, kind, offset, kind == GATEWAY_FLUSH ? 0 : 4096);
+	bench->volume = usual;
+	bench_run_ms(bench, 1);
+}
+
+/* What was proposed is applied, and told. */
+void bench_settle(struct bench *bench)
+{
+	bench_run_ms(bench, 1);
+	bench_publish(bench);
+	bench_run_ms(bench, 1);
+}
+
+void bench_answer_drain(unsigned n, int result)
+{
+	struct pg_drain *drain = fake_set.drains[n];
+
+	assert_non_null(drain);
+	fake_set.drains[n] = NULL;
+	drain->done(drain, result);
+}
+
+/* A connection whose first write has been executed. */
+void bench_own(struct bench *bench, struct bench_connection *connection, const char *name)
+{
+	struct request write;
+	unsigned drains = fake_set.drain_count, ios = fake_set.io_count;
+
+	bench_connect(bench, connection, name);
+	bench_go(bench, connection, &write, GATEWAY_WRITE, 0);
+	bench_run_ms(bench, 300); /* a fresh owner is left alone so long */
+	bench_settle(bench);
+	assert_int_equal(fake_set.drain_count, drains + 1);
+	assert_int_equal(fake_set.io_count, ios);
+	bench_answer_drain(drains, 0);
+	assert_int_equal(fake_set.io_count, ios + 1);
+	bench_answer(ios, 0);
+	assert_int_equal(write.done, 1);
+	assert_int_equal(write.result, 0);
+}

@@ -90,4 +90,40 @@ void bench_submit(struct bench *bench, struct request *request, enum gateway_io_
 /* A FLUSH that asks, and succeeds. */
 void bench_flush_ok(struct bench *bench);
 
+/* ---- another gateway, which is in the map only ---- */
+
+struct bench_other {
+	struct cluster_proposer proposer;
+	uint64_t session;
+};
+
+struct bench_other bench_other_new(struct bench *bench);
+enum proto_status bench_by_other(struct bench *bench, struct bench_other *other,
+				 struct cluster_command *command);
+void bench_other_opens(struct bench *bench, struct bench_other *other, const char *name);
+/* It takes the volume over, and our gateway has not heard of it. */
+void bench_other_takes(struct bench *bench, struct bench_other *other, const char *name);
+
+/* ---- connections to volumes of a test's own ---- */
+
+struct bench_connection {
+	struct gateway_open open;
+	struct gateway_volume *volume;
+	unsigned lost; /* times that we were told */
+};
+
+const struct cluster_volume *bench_volume(struct bench *bench, const char *name);
+/* A volume with this property; and a change of one. */
+void bench_create(struct bench *bench, const char *name, const char *key, const char *value);
+void bench_set(struct bench *bench, const char *name, const char *key, const char *value);
+void bench_connect(struct bench *bench, struct bench_connection *connection, const char *name);
+/* 4 KiB, or a FLUSH. */
+void bench_go(struct bench *bench, struct bench_connection *connection, struct request *request,
+	      enum gateway_io_kind kind, uint64_t offset);
+/* What was proposed is applied, and told. */
+void bench_settle(struct bench *bench);
+void bench_answer_drain(unsigned n, int result);
+/* A connection whose first write has been executed. */
+void bench_own(struct bench *bench, struct bench_connection *connection, const char *name);
+
 #endif
