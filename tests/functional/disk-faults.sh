@@ -6,7 +6,7 @@
 requires jq filefrag
 requires_disks ext4
 requires_disks xfs
-history="timeout 300 $python ${top_srcdir:?}/tests/functional/history.py"
+history="$python ${top_srcdir:?}/tests/functional/history.py"
 store_size=800M
 export BLOCKS=256 FLUSH_EVERY=50
 victim=2
@@ -34,9 +34,9 @@ end_load() {
 }
 
 judge() {
-	$history sweep "$work/history" disk "$work"/nbd[123] || fail "$fault: a sweep"
-	$history check "$work/history" "$work/history.swept" || fail "$fault: not linearizable"
-	$history next "$work/history" "$work/history.next"
+	timeout 300 $history sweep "$work/history" disk "$work"/nbd[123] || fail "$fault: a sweep"
+	timeout 300 $history check "$work/history" "$work/history.swept" || fail "$fault: not linearizable"
+	timeout 300 $history next "$work/history" "$work/history.next"
 }
 
 store_has_failed() {

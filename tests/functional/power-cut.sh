@@ -7,7 +7,7 @@
 requires jq
 requires_disks ext4
 requires_disks xfs
-history="timeout 300 $python ${top_srcdir:?}/tests/functional/history.py"
+history="$python ${top_srcdir:?}/tests/functional/history.py"
 seed=${SEED:-$RANDOM}
 echo "seed $seed"
 RANDOM=$((seed % 32768))
@@ -23,8 +23,8 @@ hows=(random random none random all random)
 
 # Everything through one gateway, and is it what the history allows?
 judge() { # SOCKET...
-	$history sweep "$work/history" disk "$@" || fail "round $round: a sweep"
-	$history check "$work/history" "$work/history.swept" || fail "round $round: not linearizable"
+	timeout 300 $history sweep "$work/history" disk "$@" || fail "round $round: a sweep"
+	timeout 300 $history check "$work/history" "$work/history.swept" || fail "round $round: not linearizable"
 }
 
 rounds=$([ -n "${SHEEPFOLD_LONG:-}" ] && echo 50 || echo 3)
@@ -58,5 +58,5 @@ for ((round = 1; round <= rounds; round++)); do
 	wait_healthy 3 >/dev/null
 	echo "round $round: sheep $victim (${disk_type[$victim]}), ${hows[$((round % ${#hows[@]}))]} survives, note $note: $(cat "$work/cut.out")"
 	cat "$work/load.out"
-	$history next "$work/history" "$work/history.next"
+	timeout 300 $history next "$work/history" "$work/history.next"
 done

@@ -7,7 +7,7 @@
 requires jq
 requires_disks ext4
 requires_disks xfs
-history="timeout 300 $python ${top_srcdir:?}/tests/functional/history.py"
+history="$python ${top_srcdir:?}/tests/functional/history.py"
 seed=${SEED:-$RANDOM}
 echo "seed $seed"
 RANDOM=$((seed % 32768))
@@ -51,8 +51,8 @@ each_alone() { # SHEEP...
 	for i; do
 		for other; do [ "$other" = "$i" ] || kill_sheep "$other"; done
 		wait_until 30 serves_all "$i"
-		$history sweep "$work/history.next" disk "$work/nbd$i" || fail "a sweep of sheep $i alone"
-		$history check "$work/history.next" "$work/history.next.swept" || fail "sheep $i has something else"
+		timeout 300 $history sweep "$work/history.next" disk "$work/nbd$i" || fail "a sweep of sheep $i alone"
+		timeout 300 $history check "$work/history.next" "$work/history.next.swept" || fail "sheep $i has something else"
 		for other; do [ "$other" = "$i" ] || start_sheep "$other"; done
 		for other; do wait_until 60 sheep_is_up "$other"; done
 		wait_healthy $# >/dev/null
@@ -78,9 +78,9 @@ round() { # SHEEP...
 	for i; do start_sheep "$i"; done
 	for i; do wait_until 60 sheep_is_up "$i"; done
 	wait_healthy $# >/dev/null
-	$history sweep "$work/history" disk "${sockets[@]}" || fail "a sweep"
-	$history check "$work/history" || fail "not linearizable before the cut"
-	$history survived "$work/history" "$work/history.next" || fail "what survived is wrong"
+	timeout 300 $history sweep "$work/history" disk "${sockets[@]}" || fail "a sweep"
+	timeout 300 $history check "$work/history" || fail "not linearizable before the cut"
+	timeout 300 $history survived "$work/history" "$work/history.next" || fail "what survived is wrong"
 	[ $# = 1 ] || each_alone "$@"
 	echo "round $round of $#: notes $notes: $(cat "$work"/cut? | tr '\n' ' ')"
 	cat "$work/load.out"

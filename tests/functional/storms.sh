@@ -4,7 +4,7 @@
 . "${top_srcdir:?}/tests/functional/functions.sh"
 . "${top_srcdir:?}/tests/functional/disks.sh"
 requires jq
-history="timeout 300 $python ${top_srcdir:?}/tests/functional/history.py"
+history="$python ${top_srcdir:?}/tests/functional/history.py"
 seed=${SEED:-$RANDOM}
 echo "seed $seed"
 RANDOM=$((seed % 32768))
@@ -111,9 +111,9 @@ for ((round = 1; round <= rounds; round++)); do
 	wait $load || { cat "$work/load.out"; fail "round $round:$events the load"; }
 	background=()
 	wait_healthy 3 >/dev/null
-	$history sweep "$work/history" disk "$work"/nbd[123] || fail "round $round:$events a sweep"
-	$history check "$work/history" "$work/history.swept" || fail "round $round:$events not linearizable"
-	$history next "$work/history" "$work/history.next"
+	timeout 300 $history sweep "$work/history" disk "$work"/nbd[123] || fail "round $round:$events a sweep"
+	timeout 300 $history check "$work/history" "$work/history.swept" || fail "round $round:$events not linearizable"
+	timeout 300 $history next "$work/history" "$work/history.next"
 	echo "round $round:$events"
 	cat "$work/load.out"
 done
