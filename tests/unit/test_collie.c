@@ -566,6 +566,21 @@ static void test_names_of_volumes_are_completed(void **state)
 	EXPECT(0, "c\n", "", "complete", "-s", address, "vdi", "info", "");
 }
 
+static void test_other_things_are_completed_too(void **state)
+{
+	SCRIPT({ADMIN_OP_CLUSTER_SETTINGS, NULL, 0,
+		"[{\"key\":\"copies\"},{\"key\":\"grace\"},{\"key\":\"lease\"}]"});
+	EXPECT(0, "lease\n", "", "complete", "cluster", "set", "l");
+	EXPECT(0, "", "", "complete", "cluster", "set", "lease", "");
+	SCRIPT({ADMIN_OP_NODE_LIST, NULL, 0, "[{\"id\":1},{\"id\":12},{\"id\":20}]"});
+	EXPECT(0, "1\n12\n", "", "complete", "node", "drain", "1");
+	SCRIPT({ADMIN_OP_STORE_LIST, NULL, 0,
+		"[{\"uuid\":\"" UUID1 "\"},{\"uuid\":\"" UUID2 "\"}]"});
+	EXPECT(0, UUID2 "\n", "", "complete", "store", "set", "2");
+	EXPECT(0, "weight\n", "", "complete", "store", "set", UUID1, "");
+	EXPECT(0, "access\ndurability\n", "", "complete", "vdi", "set", "db", "");
+}
+
 /* A sheep that no longer (or not yet) speaks our version says so, and both ranges are named. */
 static void test_no_common_version_is_2(void **state)
 {
@@ -661,6 +676,7 @@ int main(void)
 		cmocka_unit_test(test_a_lost_connection_leaves_the_outcome_open),
 		cmocka_unit_test(test_tcp_and_host_names_work_too),
 		cmocka_unit_test(test_names_of_volumes_are_completed),
+		cmocka_unit_test(test_other_things_are_completed_too),
 		cmocka_unit_test(test_no_common_version_is_2),
 		cmocka_unit_test(test_a_stopped_sheep_is_2_when_the_time_is_over),
 		cmocka_unit_test(test_garbage_on_the_socket_is_2),
