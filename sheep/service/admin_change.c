@@ -257,9 +257,9 @@ static const struct cluster_node *node_of(struct admin_call *call)
 	if (admin_required_number(call, "id", UINT32_MAX, &id) < 0)
 		return NULL;
 	node = cluster_node(admin_map(call), (uint32_t)id);
+	call->subject = id;
 	if (!node)
 		admin_refuse(call, PROTO_STATUS_NOT_FOUND, "node %u: no such node", (unsigned)id);
-	call->subject = id;
 	return node;
 }
 

@@ -15,7 +15,7 @@
 #include "sheep/cluster/placement.h"
 #include "tests/unit/cluster_script.h"
 
-#define SEEDS	   120
+#define SEEDS	   60
 #define STEPS	   8
 #define STORES_MAX 256u
 
