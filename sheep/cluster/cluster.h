@@ -407,7 +407,7 @@ const char *cluster_store_status(const struct cluster_map *map, const struct clu
 	  "no pushes but those that clients wait for")                                              \
 	X(RECOVERY_PARALLEL, "recovery_parallel", COUNT, 8, 1, 256,                                 \
 	  "objects that a node pushes at a time")                                                   \
-	X(SLOW_FACTOR, "slow_factor", COUNT, 0, 0, 1000,                                            \
+	X(SLOW_FACTOR, "slow_factor", COUNT, 10, 0, 1000,                                           \
 	  "a member that is so many times slower than its peers is removed; 0: never")
 
 enum cluster_setting_id {

@@ -171,8 +171,10 @@ static void on_stored(struct store_append *append, int result)
 	pg_set_release(set);
 	/* In order, but for those that are synced: being behind them means having them. */
 	entry->is_stored = true;
-	if (lead && result == 0)
+	if (lead && result == 0) {
 		lead->stored_n = max_of(lead->stored_n, append->version.n);
+		pg_pace_note(&lead->pace, loop_now(set->loop), entry->sent_ns);
+	}
 	if (lead && result == 0 && entry->lock)
 		pg_lock_let_pass(&set->locks, entry->lock);
 	pg_entry_put(entry);

@@ -377,7 +377,8 @@ bool pg_filler_tick(struct pg_filler *filler, uint64_t now)
 {
 	switch (filler->state) {
 	case FILL_RESTING:
-		if (now >= filler->rest_ns && !filler->member->refused)
+		if (now >= filler->rest_ns && !filler->member->refused &&
+		    pg_slow_may_join(filler->lead, filler->member->store, now))
 			begin(filler);
 		break;
 	case FILL_FILLING:

@@ -95,6 +95,7 @@ static void drop_unlisted(struct pg_lead *lead)
 			continue;
 		}
 		lead->members[i] = lead->members[--lead->member_count];
+		pg_slow_gone(lead, member);
 		member_free(member);
 	}
 }
@@ -475,6 +476,7 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 	for (uint32_t i = 0; i < lead->member_count; i++)
 		more |= tick_member(lead->members[i], now, stalled);
 	more |= tick_refused(lead, now);
+	more |= pg_slow_tick(lead, now);
 	more |= tick_marked(lead, now);
 	more |= tick_commit(lead, now);
 	pg_heal_wake(lead, now);

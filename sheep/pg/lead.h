@@ -14,6 +14,19 @@ enum pg_member_kind {
 	PG_MEMBER_MARKED,  /* listed, marked, not there: nothing is sent */
 };
 
+/* How long acknowledging takes, smoothed. */
+struct pg_pace {
+	uint64_t latency_ns;
+	uint64_t noted_ns; /* 0: never */
+};
+
+/* A store that was removed because it was slow. */
+struct pg_exile {
+	uint32_t store;
+	uint32_t times;
+	uint64_t until_ns; /* it is not filled before */
+};
+
 struct pg_member {
 	struct pg_lead *lead;
 	uint32_t store, node;
@@ -30,6 +43,9 @@ struct pg_member {
 	int refused;	      /* why it must leave; 0: it need not */
 	uint64_t told_n;      /* commit point that it was told last */
 	uint64_t credit;      /* bytes, as it reported last */
+	struct pg_pace pace;
+	uint64_t slow_ns; /* since when it is far slower than the others; 0: it is not */
+	bool is_evicted;  /* its removal for that is proposed */
 	/* its answer to COLLECT */
 	bool has_answered, is_asked;
 	uint64_t ask_ns;
@@ -57,6 +73,10 @@ struct pg_lead {
 	struct pg_session *sessions;		  /* uthash */
 	uint64_t shrink_ns, handover_ns, join_ns; /* last proposals */
 	uint64_t tick_ns;
+	struct pg_pace pace; /* of our own store */
+	uint64_t slow_ns;    /* last proposal to remove a slow member */
+	struct pg_exile exiles[PG_MEMBERS_MAX];
+	uint32_t exile_count;
 	uint64_t members_epoch; /* pg_lead_members() has run for it */
 	bool needs_members;	/* it ran out of memory */
 	/* takeover */
@@ -112,6 +132,17 @@ static inline bool pg_member_is_late(const struct pg_member *member)
 }
 /* A member must go: it is proposed, now and again. */
 void pg_member_refuse(struct pg_member *member, int why);
+
+/* ---- slow.c ---- */
+
+/* Something sent at @sent_ns was acknowledged. */
+void pg_pace_note(struct pg_pace *pace, uint64_t now, uint64_t sent_ns);
+/* True: somebody is slow. */
+bool pg_slow_tick(struct pg_lead *lead, uint64_t now);
+/* The member is not listed any more. */
+void pg_slow_gone(struct pg_lead *lead, const struct pg_member *member);
+/* May this joining store be filled now? */
+bool pg_slow_may_join(struct pg_lead *lead, uint32_t store, uint64_t now);
 
 /* ---- garbage.c ---- */
 

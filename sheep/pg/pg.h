@@ -213,6 +213,7 @@ void pg_drain_submit(struct pg_set *set, struct pg_drain *drain);
 	X(takeovers, "", "PGs that a store of this node began to lead")                       \
 	X(settled_objects, "", "objects settled after takeovers")                             \
 	X(shrinks, "", "members removed at this node's wish")                                 \
+	X(evictions, "", "of these, for being far slower than the others")                    \
 	X(joins, "", "joins that this node's stores began as primary")                        \
 	X(expands, "", "joins completed as primary")                                          \
 	X(digest_mismatches, "", "digests of a joining member that differed: compared again") \

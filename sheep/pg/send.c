@@ -208,6 +208,8 @@ static void acknowledged(struct pg_member *member, struct pg_call *call, bool is
 	struct pg_lead *lead = member->lead;
 
 	member->has_n = max_of(member->has_n, call->entry->append.version.n);
+	if (!member->is_broken)
+		pg_pace_note(&member->pace, loop_now(lead->pg->set->loop), call->entry->sent_ns);
 	call_end(call);
 	if (is_missing)
 		pg_filler_missing(member->filler, &key, family);
