@@ -240,12 +240,34 @@ static void begin(struct pg_filler *filler)
 
 /* ---- pushing ---- */
 
+/* False: no memory. */
+static bool push_item(struct pg_filler *filler, struct pg_item *item)
+{
+	const struct pg_push_target target = {.pg = filler->pg,
+					      .store = filler->member->store,
+					      .join = filler->join,
+					      .start = filler->start};
+
+	item->push = pg_push_new(filler, &target, &item->key, item->family, item->has_sums);
+	if (!item->push)
+		return false;
+	cds_list_del(&item->link);
+	pg_push_start(item->push);
+	return true;
+}
+
+bool pg_filler_demand(struct pg_filler *filler, const struct object_key *key)
+{
+	struct pg_item *item;
+
+	if (!filler || filler->member->refused)
+		return false;
+	item = pg_fill_find(filler, key);
+	return item && (item->push || push_item(filler, item));
+}
+
 static void pump(struct pg_filler *filler)
 {
-	struct pg_push_target target = {.pg = filler->pg,
-					.store = filler->member->store,
-					.join = filler->join,
-					.start = filler->start};
 	uint64_t start = filler->start;
 
 	if (filler->is_pumping)
@@ -256,11 +278,8 @@ static void pump(struct pg_filler *filler)
 	       loop_now(filler->pg->set->loop) >= filler->rest_ns &&
 	       pg_recovery_may(filler->pg->set)) {
 		struct pg_item *item = cds_list_first_entry(&filler->queue, struct pg_item, link);
-		item->push = pg_push_new(filler, &target, &item->key, item->family, item->has_sums);
-		if (!item->push)
+		if (!push_item(filler, item))
 			break;
-		cds_list_del(&item->link);
-		pg_push_start(item->push);
 	}
 	filler->is_pumping = false;
 }

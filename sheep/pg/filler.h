@@ -17,6 +17,11 @@ bool pg_filler_wants(const struct pg_filler *filler, const struct object_key *ke
 void pg_filler_missing(struct pg_filler *filler, const struct object_key *key, uint64_t family);
 /* Has an expand been proposed in this epoch? Then nothing may be relaxed (J4). */
 bool pg_filler_is_undecided(const struct pg_filler *filler);
+/*
+ * A client is to write an object that a member in sync has lost: it goes before all others, whatever the
+ * pace. True: it is on its way, and whoever wants its lock afterwards finds the member whole.
+ */
+bool pg_filler_demand(struct pg_filler *filler, const struct object_key *key);
 /* Its stream broke. */
 void pg_filler_broken(struct pg_filler *filler, int why);
 /* The epoch changed and it is still there. */

@@ -467,7 +467,9 @@ static bool begin_search(struct pg_lead *lead)
 	struct store_object object;
 	const struct object_key *after = lead->has_heal_cursor ? &lead->heal_cursor : NULL;
 
-	for (unsigned i = 0; i < 256 && lead->heal_count < HEALS_MAX; i++) {
+	/* What clients ask for is healed at once, whatever is set. */
+	for (unsigned i = 0;
+	     i < 256 && lead->heal_count < HEALS_MAX && pg_recovery_may(lead->pg->set); i++) {
 		if (store_object_next(store, lead->id, after, &object) <= 0) {
 			lead->has_heal_cursor = false;
 			return false;

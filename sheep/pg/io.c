@@ -440,6 +440,15 @@ static bool find_missing(const struct pg_work *work, struct object_key *out)
 	return false;
 }
 
+void pg_work_forget_reads(struct pg_work *work)
+{
+	for (unsigned i = 0; i < ARRAY_COUNT(work->reads); i++) {
+		buffer_put(work->reads[i].data.buffer);
+		work->reads[i].data.buffer = NULL;
+	}
+	work->is_merged = false;
+}
+
 void pg_work_heal(struct pg_work *work)
 {
 	struct object_key key;
@@ -448,11 +457,7 @@ void pg_work_heal(struct pg_work *work)
 		pg_work_end(work, -EIO);
 		return;
 	}
-	for (unsigned i = 0; i < ARRAY_COUNT(work->reads); i++) {
-		buffer_put(work->reads[i].data.buffer);
-		work->reads[i].data.buffer = NULL;
-	}
-	work->is_merged = false;
+	pg_work_forget_reads(work);
 	pg_lock_release(&work->set->locks, &work->lock);
 	if (!find_missing(work, &key)) { /* healed by another meanwhile */
 		pg_work_start(work);

@@ -23,6 +23,7 @@ struct pg_work {
 	uint32_t block, count;	     /* that it touches */
 	uint32_t pending;	     /* reads, entry and heal out there */
 	uint32_t heals;		     /* tries */
+	uint32_t demands;	     /* tries to have it filled at members first */
 	int result;		     /* of the reads: the first error */
 	struct pg_heal_wait heal;
 	bool is_merged;		    /* the blocks at its ends were read */
@@ -40,6 +41,8 @@ void pg_work_end(struct pg_work *work, int result);
 void pg_work_put(struct pg_work *work);
 /* Take the lock (again) and go. */
 void pg_work_start(struct pg_work *work);
+/* What was read under the lock does not count any more. */
+void pg_work_forget_reads(struct pg_work *work);
 /* Some layer's object is missing here: wait until it is healed, then start again. */
 void pg_work_heal(struct pg_work *work);
 /* Read blocks through all layers; pg_work_read() goes on when all reads are back. */

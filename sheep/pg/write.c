@@ -11,6 +11,7 @@
 
 /* Below this the members' credits are too old to be believed. */
 #define SPACE_MARGIN (8 * MIB)
+#define DEMANDS_MAX  3u
 
 bool pg_lead_has_space(const struct pg_lead *lead, uint64_t bytes)
 {
@@ -293,6 +294,27 @@ static bool may_create(const struct pg_work *work)
 	       cluster_layer_is_live(work->set->map, work->key.layer);
 }
 
+/* Members in sync that have lost it get it first: an entry on top of nothing they could not apply. */
+static bool is_filled_first(struct pg_work *work)
+{
+	struct pg_lead *lead = work->lead;
+	bool any = false;
+
+	if (work->demands == DEMANDS_MAX)
+		return false;
+	for (uint32_t i = 0; i < lead->member_count; i++)
+		if (lead->members[i]->kind == PG_MEMBER_ISR)
+			any |= pg_filler_demand(lead->members[i]->filler, &work->key);
+	if (!any)
+		return false;
+	/* The push waits for our lock; now we wait for its. */
+	work->demands++;
+	pg_work_forget_reads(work);
+	pg_lock_release(&work->set->locks, &work->lock);
+	pg_work_start(work);
+	return true;
+}
+
 /* What needs no entry, or cannot have one: true when the work is over, or waits. */
 static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 {
@@ -307,6 +329,8 @@ static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 		pg_work_heal(work);
 		return true;
 	}
+	if (is_filled_first(work))
+		return true;
 	if (io->kind == PG_IO_TRIM && extent->whole_end == extent->whole_begin) {
 		pg_work_answer(work);
 		return true;
