@@ -116,7 +116,7 @@ start_sheep() {
 	shift
 	[ $# = 0 ] || sheep_args[$i]="$*"
 	# shellcheck disable=SC2086 # options are words
-	"$sheep_bin" -c "local:$work/engine" -p 127.0.0.1:0 -n "unix:$work/nbd$i" \
+	"$sheep_bin" -c "${engine:-local:$work/engine}" -p 127.0.0.1:0 -n "unix:$work/nbd$i" \
 		-a "unix:$work/admin$i" -z "zone$i" --store-size "${store_size:-2G}" \
 		--runtime-dir "$work/run$i" --io "${SHEEPFOLD_IO:-auto}" ${sheep_args[$i]:-} "$work/store$i" \
 		>>"$work/sheep$i.log" 2>&1 </dev/null &
