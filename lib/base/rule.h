@@ -33,11 +33,12 @@
 	X(L1_LEASE, "a primary serves reads only while every member renewed its lease") \
 	X(L1_JOINING, "joining members with an undecided expand renew the lease, too") \
 	X(L1_INDEX, "a beacon's acknowledgement counts when the log index it names is applied here") \
-	X(L1_COMPLETION, "the lease is checked when the operation completes") \
+	X(L1_PROMISE, "an acknowledgement counts only if what it promises covers the lease") \
 	X(L2_NO_ACK_AFTER_PROPOSAL, "who proposed a takeover acknowledges no beacon of that node") \
 	X(L2_GRACE, "a takeover after silence waits for grace") \
 	X(L3_FENCE, "a primary made by another command waits until the old one cannot serve") \
-	X(L4_STALLED_LOOP, "a loop that did not run for a while holds no lease") \
+	X(L4_CONFIRM, "without leases a beacon that was sent after it confirms each read") \
+	X(L4_NO_BLAME, "a node that did not run itself blames nobody for silence") \
 	X(L5_INCARNATION, "a death never hits a later incarnation") \
 	/* shrink, floor, takeover */ \
 	X(S0_CONDITION, "commands that come late or twice do nothing") \

@@ -147,7 +147,7 @@ static void acknowledged(struct beacon_peer *peer, const struct beacon_call *cal
 		home->counters.beacons_late++;
 	peer->acked_ns = max_of(peer->acked_ns, call->sent_ns);
 	/* Its settings are not ours yet, or ours not its. */
-	if (promised_ns / PROMISE_PARTS * PROMISE_COVERED < beacons->lease_ns)
+	if (RULE(L1_PROMISE) && promised_ns / PROMISE_PARTS * PROMISE_COVERED < beacons->lease_ns)
 		return;
 	pg_leases_note(beacons->leases, peer->node, call->sent_ns, from_le64(reply->index));
 }
@@ -199,7 +199,7 @@ static int judge(struct pg_beacons *beacons, const struct net_request *request,
 	const struct wire_agreement *agreement = net_session_agreement(request->session);
 	const struct cluster_node *node;
 
-	if (RULE(R1_REGISTERED_FIRST) && !beacons_are_registered(beacons))
+	if (!beacons_are_registered(beacons))
 		return -EAGAIN;
 	node = beacons->home->map ? cluster_node_by_uuid(beacons->home->map, &agreement->peer.node)
 				  : NULL;
@@ -369,7 +369,8 @@ static void fired(struct loop_timer *timer)
 	struct beacon_peer *peer, *next;
 	bool any = false;
 
-	if (now > timer->deadline_ns + max_of(beacons->lease_ns / 4, STALL_MIN_NS))
+	if (RULE(L4_NO_BLAME) &&
+	    now > timer->deadline_ns + max_of(beacons->lease_ns / 4, STALL_MIN_NS))
 		forgive_all(beacons, now);
 	judge_members(beacons, now);
 	bool is_due = now >= beacons->next_ns;

@@ -37,11 +37,10 @@ bool pg_lead_has_lease(const struct pg_lead *lead, uint64_t arrived_ns)
 {
 	const struct pg_set *set = lead->pg->set;
 	uint64_t lease = pg_set_time(set, CLUSTER_SETTING_LEASE);
-	uint64_t now = RULE(L4_STALLED_LOOP) ? loop_clock(set->loop) : loop_now(set->loop);
-	if (!RULE(L1_COMPLETION))
-		now = arrived_ns;
-	uint64_t since = !lease ? arrived_ns : now > lease ? now - lease + 1 : 1;
+	uint64_t now = loop_clock(set->loop), since = now > lease ? now - lease + 1 : 1;
 
+	if (!lease)
+		since = RULE(L4_CONFIRM) ? arrived_ns : 1;
 	if (!RULE(L1_LEASE))
 		return true;
 	for (uint32_t i = 0; i < lead->member_count; i++) {

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 
 #define STALL_MAX_NS (3 * NS_PER_S)
@@ -127,6 +128,235 @@ static void test_primary_that_is_cut_off_serves_nothing_old(void **state)
 	}
 }
 
+/* P gets nothing from the log, and hears from nobody, until somebody else has taken over. */
+static void cut_off(struct roles *r)
+{
+	struct herd *herd = r->herd;
+
+	sim_engine_set_cut(herd->nodes[r->p].engine, true);
+	for (unsigned i = 0; i < herd->node_count; i++)
+		if (i != r->p)
+			sim_partition(herd->nodes[r->p].host, herd->nodes[i].host);
+}
+
+static void reach(struct roles *r)
+{
+	for (unsigned i = 0; i < r->herd->node_count; i++)
+		if (i != r->p)
+			sim_unpartition(r->herd->nodes[r->p].host, r->herd->nodes[i].host);
+}
+
+static bool is_led_by_another(struct roles *r)
+{
+	return herd_primary(r->herd, 0) >= 0 && herd_primary(r->herd, 0) != (int)r->p;
+}
+
+static void wait_for_takeover(struct roles *r, uint64_t ms)
+{
+	for (unsigned i = 0; !is_led_by_another(r) && i < ms; i++)
+		herd_run(r->herd, 1);
+	assert_true(is_led_by_another(r));
+}
+
+/* Reads through P that must not see what was before @r's takeover. */
+static void read_at_old(struct roles *r, unsigned ms)
+{
+	for (unsigned i = 0; i < ms; i += 50) {
+		herd_read_begin(r->herd, r->p, 0, 64 * KIB);
+		herd_run(r->herd, 50);
+	}
+}
+
+/* The link is back before P's log is: its beacons are acknowledged again, and must not count. */
+static void test_l1_acknowledgement_of_a_newer_index_does_not_count(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct roles r = make(200 + seed, 3, 3, 1);
+
+		cut_off(&r);
+		wait_for_takeover(&r, 3000);
+		assert_int_equal(herd_write(r.herd, r.a, 0, 64 * KIB), 0);
+		reach(&r);
+		read_at_old(&r, 3000);
+		sim_engine_set_cut(r.herd->nodes[r.p].engine, false);
+		end(r.herd);
+	}
+}
+
+/* The link is back between the proposal and its commit. */
+static void test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct roles r = make(300 + seed, 3, 3, 1);
+		uint64_t before = HERD_COUNTER(r.herd, silent_takeovers);
+
+		cut_off(&r);
+		sim_log_set_delay(r.herd->log, 90 * NS_PER_MS, 120 * NS_PER_MS);
+		for (unsigned i = 0; HERD_COUNTER(r.herd, silent_takeovers) == before && i < 3000;
+		     i++)
+			herd_run(r.herd, 1);
+		assert_true(HERD_COUNTER(r.herd, silent_takeovers) > before);
+		/* A new connection has no bytes of before that it must wait for. */
+		for (unsigned i = 0; i < r.herd->node_count; i++)
+			if (i != r.p)
+				sim_reset_streams(r.herd->nodes[r.p].host, r.herd->nodes[i].host);
+		reach(&r);
+		wait_for_takeover(&r, 3000);
+		assert_int_equal(herd_write(r.herd, r.a, 0, 64 * KIB), 0);
+		read_at_old(&r, 2000);
+		sim_log_set_delay(r.herd->log, 200 * NS_PER_US, 5 * NS_PER_MS);
+		sim_engine_set_cut(r.herd->nodes[r.p].engine, false);
+		end(r.herd);
+	}
+}
+
+/* What the start before promised is kept: B's grace begins with its registration. */
+static void test_r1_grace_counts_from_the_registration(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct roles r = make(400 + seed, 2, 2, 1);
+
+		herd_run(r.herd, 200 + 31 * seed);
+		cut_off(&r);
+		herd_kill(r.herd, r.a, SIM_DEATH_CERTAIN);
+		herd_start(r.herd, r.a);
+		for (unsigned i = 0; i < 80; i++) {
+			if (i % 2)
+				herd_read_begin(r.herd, r.p, 0, 64 * KIB);
+			if (is_led_by_another(&r) && r.herd->nodes[r.a].session)
+				break;
+			herd_run(r.herd, 50);
+		}
+		wait_for_takeover(&r, 3000);
+		herd_run(r.herd, 20);
+		struct herd *herd = r.herd;
+		for (unsigned i = 0; !herd->nodes[r.a].volume && i < 100; i++) {
+			if (i % 10 == 0)
+				herd_open_volume(&herd->nodes[r.a]);
+			herd_run(herd, 10);
+		}
+		assert_int_equal(herd_write(herd, r.a, 0, 64 * KIB), 0);
+		read_at_old(&r, 2000);
+		reach(&r);
+		sim_engine_set_cut(herd->nodes[r.p].engine, false);
+		end(herd);
+	}
+}
+
+static void set(struct roles *r, const char *name, uint64_t value)
+{
+	struct herd *herd = r->herd;
+	int id = cluster_setting_find(name);
+
+	assert_true(id >= 0);
+	for (unsigned i = 0;
+	     i < 100 && cluster_setting(herd_map(herd), (enum cluster_setting_id)id) != value;
+	     i++) {
+		herd_propose_by(&herd->nodes[r->b], cluster_command_setting(name, value));
+		herd_run(herd, 50);
+	}
+	assert_int_equal(cluster_setting(herd_map(herd), (enum cluster_setting_id)id), value);
+	herd_run(herd, 50);
+}
+
+/* Its clock did not count the time in which it was stopped: only a beacon sent after the read helps. */
+static void test_l4_without_leases_each_read_is_confirmed(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct roles r = make(500 + seed, 3, 3, 1);
+		struct herd *herd = r.herd;
+
+		set(&r, "lease", 0);
+		herd_load_start(herd, 8);
+		herd_run(herd, 500);
+		assert_in_range(herd_load_longest_ns(herd), 0, 50 * NS_PER_MS);
+		herd_load_stop(herd);
+		sim_host_freeze(herd->nodes[r.p].host);
+		wait_for_takeover(&r, 3000);
+		assert_int_equal(herd_write(herd, r.a, 0, 64 * KIB), 0);
+		sim_engine_set_cut(herd->nodes[r.p].engine, true);
+		herd_read_begin(herd, r.p, 0, 64 * KIB);
+		sim_host_thaw(herd->nodes[r.p].host);
+		herd->nodes[r.p].resumed_ns = sim_now(herd->world);
+		read_at_old(&r, 1000);
+		sim_engine_set_cut(herd->nodes[r.p].engine, false);
+		end(herd);
+	}
+}
+
+/*
+ * `grace` and `lease` are raised, and A does not know: it takes over after the old grace. P must not count
+ * on the new lease by what A acknowledges.
+ */
+static void test_l1_new_settings_count_only_with_those_who_know_them(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct roles r = make(520 + seed, 3, 3, 1);
+		struct herd *herd = r.herd;
+
+		sim_engine_set_cut(herd->nodes[r.a].engine, true);
+		set(&r, "grace", 20000);
+		set(&r, "lease", 10000);
+		herd_run(herd, 300);
+		/* From here on P is alone with what it knows, and A proposes when it can. */
+		cut_off(&r);
+		herd_run(herd, 1600);
+		sim_engine_set_cut(herd->nodes[r.a].engine, false);
+		wait_for_takeover(&r, 3000);
+		assert_int_equal(herd_write(herd, r.a, 0, 64 * KIB), 0);
+		read_at_old(&r, 3000);
+		set(&r, "lease", 1000);
+		set(&r, "grace", 1500);
+		reach(&r);
+		sim_engine_set_cut(herd->nodes[r.p].engine, false);
+		end(herd);
+	}
+}
+
+/* ---- blame, and deaths ---- */
+
+static void test_who_was_stopped_blames_nobody(void **state)
+{
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		unsigned nodes = 2 + seed % 2;
+		struct roles r = make(600 + seed, nodes, nodes, 1);
+		uint64_t shrinks = HERD_COUNTER(r.herd, shrinks);
+		uint64_t takeovers = HERD_COUNTER(r.herd, silent_takeovers);
+		unsigned node = seed % 4 < 2 ? r.p : r.a;
+
+		/* Not for long enough to be taken over from, or longer as nobody but P evicts. */
+		herd_pause(r.herd, node);
+		herd_run(r.herd, node == r.p ? 1150 : 800);
+		herd_resume(r.herd, node);
+		herd_run(r.herd, 3000);
+		assert_int_equal(HERD_COUNTER(r.herd, shrinks), shrinks);
+		assert_int_equal(HERD_COUNTER(r.herd, silent_takeovers), takeovers);
+		assert_int_equal(herd_primary(r.herd, 0), r.p);
+		end(r.herd);
+	}
+}
+
+static void test_l5_a_late_death_hits_no_later_start(void **state)
+{
+	struct roles r = make(700, 3, 3, 1);
+	const struct cluster_node *row = cluster_node(herd_map(r.herd), r.herd->nodes[r.p].id);
+	uint32_t id = row->id;
+	uint64_t incarnation = row->incarnation;
+
+	herd_kill(r.herd, r.p, SIM_DEATH_CERTAIN);
+	herd_start(r.herd, r.p);
+	herd_until(r.herd, 10000, herd_is_healthy, "healthy");
+	for (unsigned i = 0; i < 20; i++) {
+		herd_propose(r.herd, cluster_command_dead(id, incarnation));
+		herd_run(r.herd, 20);
+		row = cluster_node(herd_map(r.herd), id);
+		assert_true(row->flags & CLUSTER_NODE_UP);
+		assert_true(row->incarnation > incarnation);
+	}
+	herd_reopen(r.herd);
+	end(r.herd);
+}
+
 /* ---- nobody waits for long ---- */
 
 enum victim { PRIMARY, REPLICA };
@@ -236,12 +466,19 @@ static void test_certain_death_stalls_clients_much_less_than_a_second(void **sta
 	}
 }
 
-/* test_pg_lease [TEST]: a pattern of names. */
+/* test_pg_lease [TEST [RULE]]: a pattern of names, and a rule that is switched off. */
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_primary_that_wakes_up_serves_nothing_old),
 		cmocka_unit_test(test_primary_that_is_cut_off_serves_nothing_old),
+		cmocka_unit_test(test_l1_acknowledgement_of_a_newer_index_does_not_count),
+		cmocka_unit_test(test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed),
+		cmocka_unit_test(test_r1_grace_counts_from_the_registration),
+		cmocka_unit_test(test_l4_without_leases_each_read_is_confirmed),
+		cmocka_unit_test(test_l1_new_settings_count_only_with_those_who_know_them),
+		cmocka_unit_test(test_who_was_stopped_blames_nobody),
+		cmocka_unit_test(test_l5_a_late_death_hits_no_later_start),
 		cmocka_unit_test(test_paused_primary_stalls_clients_less_than_three_seconds),
 		cmocka_unit_test(test_paused_replica_stalls_clients_less_than_three_seconds),
 		cmocka_unit_test(
@@ -253,5 +490,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
+	if (argc > 2 && !rule_switch_off(argv[2]))
+		return 2;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
