@@ -404,6 +404,76 @@ static void test_a_start_that_was_overtaken_leads_no_more(void **state)
 	herd_free(herd);
 }
 
+/* Numbers that are out of all bounds, in the ops that read or remember. */
+static void test_ranges_tables_and_commit_points_that_lie_are_refused(void **state)
+{
+	struct herd *herd = make(7);
+	unsigned primary = (unsigned)herd_primary(herd, 0), victim = (primary + 1) % 3;
+	uint32_t store = herd->nodes[victim].store_id;
+	struct liar *liar = liar_new(herd, victim, &herd->nodes[primary].uuid);
+	const struct peer_append append = append_of(herd, store);
+	const struct peer_collect collect = {.epoch = append.epoch,
+					     .reign = to_le64(from_le64(append.reign) + 1),
+					     .store = to_le32(store)};
+	struct peer_requests requests = {
+		.epoch = append.epoch, .reign = collect.reign, .store = to_le32(store)};
+	struct peer_fetch fetch = {.epoch = append.epoch,
+				   .layer = append.layer,
+				   .family = append.family,
+				   .reign = append.reign,
+				   .n = to_le64(77),
+				   .store = to_le32(store),
+				   .count = to_le32(1)};
+	const struct peer_commit commit = {.row_count = to_le32(1)};
+	struct peer_commit_row *row = (void *)liar->buffer->data;
+	struct store_pg_info info;
+
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_COLLECT, &collect, sizeof(collect), 0, NULL),
+		-E_PROTOCOL);
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_REQUESTS, &requests, sizeof(requests), 0, NULL),
+		-E_PROTOCOL);
+	requests.reign = append.reign;
+	requests.n = to_le64(UINT64_MAX); /* of a place that has not come */
+	assert_int_equal(
+		tell(liar, PEER_CLASS_PEER, PEER_OP_REQUESTS, &requests, sizeof(requests), 0, NULL),
+		-EAGAIN);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_FETCH, &fetch, sizeof(fetch), 0, NULL),
+			 -E_VERSION);
+	fetch.count = to_le32(0);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_FETCH, &fetch, sizeof(fetch), 0, NULL),
+			 -E_PROTOCOL);
+	fetch.count = to_le32(2);
+	fetch.block = to_le32(OBJECT_BLOCKS - 1);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_FETCH, &fetch, sizeof(fetch), 0, NULL),
+			 -E_PROTOCOL);
+	fetch.block = to_le32(UINT32_MAX);
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_FETCH, &fetch, sizeof(fetch), 0, NULL),
+			 -E_PROTOCOL);
+	/* Nothing of this is acknowledged: it is judged by what is there afterwards. */
+	*row = (struct peer_commit_row){.epoch = append.epoch,
+					.reign = append.reign,
+					.commit_n = to_le64(UINT64_MAX),
+					.store = to_le32(store)};
+	struct lie *lie = calloc(1, sizeof(*lie));
+	lie->payload = slice_of(liar->buffer, 0, sizeof(*row));
+	lie->call = (struct net_call){.op = PEER_OP_COMMIT,
+				      .body = &commit,
+				      .body_size = sizeof(commit),
+				      .slices = &lie->payload,
+				      .slice_count = 1,
+				      .done = on_told};
+	net_link_call(liar->links[PEER_CLASS_PEER], &lie->call);
+	herd_run(herd, 200);
+	herd_bury(lie);
+	store_pg_info(herd->nodes[victim].store, 0, &info);
+	assert_true(version_compare(info.commit, info.last) <= 0);
+	liar_free(liar);
+	herd_check(herd);
+	herd_free(herd);
+}
+
 /* ---- garbage ---- */
 
 static const struct {
@@ -513,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_a_write_of_an_ended_session_is_refused),
 		cmocka_unit_test(test_another_start_does_not_confirm_for_the_one_that_led),
 		cmocka_unit_test(test_a_start_that_was_overtaken_leads_no_more),
+		cmocka_unit_test(test_ranges_tables_and_commit_points_that_lie_are_refused),
 		cmocka_unit_test(test_garbage_in_every_op_aborts_nobody),
 	};
 
