@@ -315,15 +315,39 @@ static int apply_batch(struct replay *r, const struct found *f)
 	return rc;
 }
 
-/* The next place where a batch may begin: here, or at the head of the next segment. */
-static bool find_next(struct replay *r, struct found *out, struct error *err)
+static bool find_here(struct replay *r, struct found *out, struct error *err)
 {
-	if (load(r, r->segment, err) == 0 && find_at(r, r->segment, r->block, out) &&
-	    is_expected(r, out, r->generation))
-		return true;
-	/* The segment is left when a batch does not fit. */
+	return load(r, r->segment, err) == 0 && find_at(r, r->segment, r->block, out) &&
+	       is_expected(r, out, r->generation);
+}
+
+/* The segment is left when a batch does not fit. */
+static bool find_ahead(struct replay *r, struct found *out, struct error *err)
+{
 	return load(r, r->next_segment, err) == 0 && find_at(r, r->next_segment, 0, out) &&
 	       is_expected(r, out, r->generation + 1);
+}
+
+/*
+ * The batch that must come: here, or at the head of the next segment. *@state: what check_batch() says of it,
+ * -E_CORRUPT when there is none. When the one here is broken, one of a later life may be ahead: that
+ * opening ended the log before the broken one, and what it wrote first did not fit into the rest.
+ */
+static bool find_next(struct replay *r, struct found *out, int *state, struct error *err)
+{
+	bool is_here = find_here(r, out, err);
+	uint64_t life = is_here ? out->header.life : 0;
+
+	*state = -E_CORRUPT;
+	if (is_here)
+		*state = check_batch(r, out);
+	if (*state > 0)
+		return true;
+	if (find_ahead(r, out, err) && (!is_here || out->header.life > life)) {
+		*state = check_batch(r, out);
+		return true;
+	}
+	return is_here && find_here(r, out, err);
 }
 
 static void enter_segment(struct replay *r, const struct found *f)
@@ -358,8 +382,8 @@ static int replay_all(struct replay *r, struct error *err)
 	struct found f;
 
 	for (;;) {
-		bool is_there = find_next(r, &f, err);
-		int state = is_there ? check_batch(r, &f) : -E_CORRUPT;
+		int state;
+		(void)find_next(r, &f, &state, err);
 		if (state <= 0) {
 			bool is_damage = scan_behind(r, err);
 			if (!is_damage && RULE(D0_ONE_LOG))
@@ -375,7 +399,7 @@ static int replay_all(struct replay *r, struct error *err)
 				return 0;
 			}
 			/* The scan may have loaded other segments. */
-			if (!find_next(r, &f, err))
+			if (!find_next(r, &f, &state, err))
 				return error_set(err, -EIO,
 						 "store '%s': a batch that was there is gone",
 						 shard->store->path);

@@ -149,6 +149,35 @@ static void test_broken_batch_that_was_never_synced_ends_the_log(void **state)
 		}
 }
 
+/*
+ * The log ended before a torn batch, and what came next did not fit in the rest of the segment: at the next start
+ * the torn one lies where the log goes on, and the newer one at the head of the next segment.
+ */
+static void test_torn_batch_does_not_hide_what_a_later_life_wrote_elsewhere(void **state)
+{
+	struct rig rig;
+	uint32_t tags[1];
+
+	rig_init(&rig, 1, &small);
+	rig_open_ok(&rig);
+	rig_settle(&rig, 1 * NS_PER_S);
+	for (uint32_t i = 1; i <= 121; i++)
+		assert_int_equal(rig_put(&rig, 0, 1, i, i, 0, 1, BLOCK_DATA, i, 0), 0);
+	rig_crash(&rig);
+	spoil(&rig, payload_of(121));
+	rig_open_ok(&rig);
+	assert_true(has_entry(&rig, 120));
+	assert_false(has_entry(&rig, 121));
+	assert_int_equal(rig_put(&rig, 0, 1, 500, 500, 0, 30, BLOCK_DATA, 500, STORE_SYNC), 0);
+	rig_power_cut(&rig, SIM_DROP_UNSYNCED);
+	rig_open_ok(&rig);
+	assert_true(has_entry(&rig, 500));
+	assert_int_equal(rig_read(&rig, 0, 1, 500, 29, 1, tags), 0);
+	assert_int_equal(tags[0], 529);
+	assert_false(has_entry(&rig, 121));
+	rig_done(&rig);
+}
+
 /* ---- writes that were not done where they should have been ---- */
 
 /* The disk says that write @nth is done, and it is not, or it is elsewhere in the file. */
@@ -418,6 +447,7 @@ int main(void)
 		cmocka_unit_test(
 			test_payload_below_a_synced_batch_makes_its_object_missing_and_no_other),
 		cmocka_unit_test(test_broken_batch_that_was_never_synced_ends_the_log),
+		cmocka_unit_test(test_torn_batch_does_not_hide_what_a_later_life_wrote_elsewhere),
 		cmocka_unit_test(test_lost_write_is_never_served_as_what_was_there_before),
 		cmocka_unit_test(
 			test_misdirected_write_is_noticed_where_it_is_missing_and_where_it_landed),
