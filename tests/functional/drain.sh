@@ -6,6 +6,12 @@ requires jq nbdcopy
 blocks="$python ${top_srcdir:?}/tests/functional/blocks.py"
 
 id_of() { collie "$1" --json node list | jq '.[] | select(.is_self) | .id'; }
+# join_sheep N: start it, and wait until the cluster has it.
+join_sheep() {
+	start_sheep "$1"
+	wait_until 20 sheep_is_up "$1"
+	wait_until 20 eval "collie $1 --json node list | jq -e '.[] | select(.is_self) | .status == \"up\"'"
+}
 copies_of() { collie 1 --json node list | jq ".[] | select(.id == $1) | .copies"; }
 has_copies() { [ "$(copies_of "$1")" "$2" "$3" ]; }
 
@@ -31,8 +37,7 @@ wait_until 20 eval "collie 1 cluster health | grep -q 'there is no other store'"
 has_copies "$second" -eq 64 || fail "a drain without room took copies away"
 
 # A fourth takes its place. Until the last copy is complete elsewhere the drained one stays in sync.
-start_sheep 4
-wait_until 20 sheep_is_up 4
+join_sheep 4
 fourth=$(id_of 4)
 fewest() { collie 1 --json pg list | jq 'map(.isr | length) | min'; }
 end=$((SECONDS + 60 * patience))
@@ -56,8 +61,7 @@ expect_exit 5 collie 1 node undrain "$second"
 
 # One more: it takes its fair share of the 192 copies, 48, and nothing else moves.
 collie 1 --json pg list >"$work/before"
-start_sheep 5
-wait_until 20 sheep_is_up 5
+join_sheep 5
 fifth=$(id_of 5)
 wait_until 20 eval "[ \"\$(collie 1 --json node list | jq '.[] | select(.id == $fifth) | .share')\" -ge 42 ]"
 wait_healthy 4
@@ -80,8 +84,7 @@ cat "$work/writer.out"
 $blocks check "$work/state" disk "$work"/nbd[1345] || fail "writes were lost"
 
 # The forgotten sheep comes back as a new one, with its old directory: nothing of it is believed.
-start_sheep 2
-wait_until 20 sheep_is_up 2
+join_sheep 2
 wait_healthy 5
 $blocks check "$work/state" disk "$work"/nbd[12345] || fail "the forgotten one brought old data back"
 collie 1 cluster shutdown
