@@ -3,6 +3,9 @@
  * (REPLICATION, R2 to R4): one history each. TEST_MUTATE=RULE switches a rule off (lib/base/rule.h): then
  * the test that is its own fails.
  */
+#ifndef SHEEPFOLD_MUTATIONS /* for who reads this file alone */
+#define SHEEPFOLD_MUTATIONS
+#endif
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

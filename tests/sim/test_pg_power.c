@@ -5,6 +5,9 @@
  *
  * TEST_MUTATE=RULE switches a rule off (lib/base/rule.h): then tests are to fail.
  */
+#ifndef SHEEPFOLD_MUTATIONS /* for who reads this file alone */
+#define SHEEPFOLD_MUTATIONS
+#endif
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
