@@ -110,7 +110,8 @@ int pg_plan_add_rows(struct pg_plan *plan, const struct peer_tail_row *rows, uin
 
 void pg_tail_encode(struct peer_tail_row *out, const struct store_tail_entry *tail, uint32_t count)
 {
-	memset(out, 0, count * sizeof(*out));
+	if (count > 0)
+		memset(out, 0, count * sizeof(*out));
 	for (uint32_t i = 0; i < count; i++) {
 		out[i].reign = to_le64(tail[i].version.reign);
 		out[i].n = to_le64(tail[i].version.n);
