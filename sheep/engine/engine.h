@@ -35,10 +35,10 @@
 #include "lib/loop/loop.h"
 
 #define ENGINE_COMMAND_MAX (512u << 10) /* bytes of a command */
-#define ENGINE_IMAGE_MAX   (1u << 30)  /* bytes of an image */
-#define ENGINE_INFO_MAX	   4096u       /* bytes of a member's info */
-#define ENGINE_QUEUE_MAX   (16u << 20) /* bytes proposed and not yet seen committed */
-#define ENGINE_QUEUE_COUNT 4096u       /* commands proposed and not yet seen committed */
+#define ENGINE_IMAGE_MAX   (1u << 30)	/* bytes of an image */
+#define ENGINE_INFO_MAX	   4096u	/* bytes of a member's info */
+#define ENGINE_QUEUE_MAX   (16u << 20)	/* bytes proposed and not yet seen committed */
+#define ENGINE_QUEUE_COUNT 4096u	/* commands proposed and not yet seen committed */
 
 struct engine;
 

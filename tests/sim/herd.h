@@ -41,8 +41,8 @@ struct herd_node {
 	uint64_t incarnation;
 	bool is_up;
 	uint64_t resumed_ns; /* last */
-	bool says_unclean; /* at its next starts */
-	bool was_cut;	   /* lost power or its disk since its last registration */
+	bool says_unclean;   /* at its next starts */
+	bool was_cut;	     /* lost power or its disk since its last registration */
 	/* of this start; NULL when it is down */
 	struct loop *loop;
 	struct net *net;
