@@ -92,19 +92,27 @@ static struct sim_host *host_of(struct program *program, const struct fault *fau
 
 /* ---- processes ---- */
 
-/* An empty disk; what was on the other one is lost for good, as the planner is told. */
+/* An empty disk. */
 static void replace_disk(struct program *program, unsigned number)
 {
+	sim_host_wipe(program->herd->nodes[number].host);
+	program->is_replaced[number] = true;
+}
+
+/* What was on a disk that was replaced is lost for good, as the planner is told. */
+static void tell_replaced(struct program *program, unsigned number)
+{
 	struct herd *herd = program->herd;
-	const struct cluster_node *row =
-		cluster_node_by_uuid(herd_map(herd), &herd->nodes[number].uuid);
+	struct herd_node *node = &herd->nodes[number];
+	struct cluster_map *map = herd_map(herd);
 	const struct cluster_store *store;
 
-	sim_host_wipe(herd->nodes[number].host);
-	HERD_REQUIRE(herd, row);
-	for (store = cluster_store_next(herd_map(herd), 0); store;
-	     store = cluster_store_next(herd_map(herd), store->id)) {
-		bool is_known = store->node != row->id;
+	if (!program->is_replaced[number] || !map || !node->is_up || !node->store_id)
+		return;
+	program->is_replaced[number] = false;
+	for (store = cluster_store_next(map, 0); store;
+	     store = cluster_store_next(map, store->id)) {
+		bool is_known = store->node != node->id || store->id == node->store_id;
 		for (unsigned i = 0; i < herd->out_store_count; i++)
 			is_known |= herd->out_stores[i] == store->id;
 		if (!is_known && herd->out_store_count < ARRAY_COUNT(herd->out_stores))
@@ -378,6 +386,7 @@ static void end_eio(struct program *program, struct fault *fault)
 
 static bool begin_full(struct program *program, struct fault *fault)
 {
+	program->may_be_full = true;
 	sim_host_set_disk_size(host_of(program, fault),
 			       sim_host_disk_used(host_of(program, fault)) +
 				       program_below(program, 2 * MIB));
@@ -633,6 +642,8 @@ static void end_one(struct program *program, unsigned index)
 
 void faults_tick(struct program *program)
 {
+	for (unsigned i = 0; i < program->herd->node_count; i++)
+		tell_replaced(program, i);
 	if (!is_running(program, FAULT_SETTING))
 		mend_settings(program);
 	for (unsigned i = 0; i < program->fault_count;) {

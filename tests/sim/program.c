@@ -21,6 +21,7 @@
 #define HEALTHY_MS    30000
 #define TICK_NS	      (50 * NS_PER_MS)
 #define STALL_MAX_NS  (3 * NS_PER_S)
+#define STORE_SMALL   (96 * MIB)
 #define SINGLE_GAP_NS (2 * NS_PER_S)
 
 uint64_t program_below(struct program *program, uint64_t bound)
@@ -302,13 +303,17 @@ static void set_up(struct program *program, uint64_t seed, struct herd_options *
 	program->is_single = program_below(program, 4) == 0;
 	if (program->is_single)
 		program->min_insync = 1 + (uint32_t)program_below(program, program->copies - 1);
-	program->victim = program->min_insync >= 2 && program_below(program, 3) == 0
+	program->victim = program->min_insync >= 2 && program_below(program, 2) == 0
 				  ? (int)program_below(program, program->node_count)
 				  : -1;
 	program->lease_ms = program_below(program, 8) ? 1000 : 0;
 	for (unsigned i = 0; i < FAULT_COUNT; i++)
 		program->is_kind_on[i] = program_below(program, 100) < 55;
 	program->is_kind_on[FAULT_STRIKE] = true;
+	for (unsigned i = 0; i < FAULT_COUNT; i++)
+		if (program->victim >= 0 && fault_table[i].flags & FAULT_OF_VICTIM)
+			program->is_kind_on[i] = true;
+	program->may_be_full = program_below(program, 6) == 0; /* small stores */
 	*options = (struct herd_options){
 		.seed = seed,
 		.nodes = HERD_NODES_MAX,
@@ -316,6 +321,7 @@ static void set_up(struct program *program, uint64_t seed, struct herd_options *
 		.copies = program->copies,
 		.min_insync = program->min_insync,
 		.pg_count = 1u << program_below(program, 5),
+		.store_bytes = program->may_be_full ? STORE_SMALL : 0,
 		.is_bare = true,
 		.is_quiet = true,
 		.is_traced = program->options.is_traced,

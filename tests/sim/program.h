@@ -24,7 +24,7 @@ struct workload;
 	  FAULT_OF_NODE | FAULT_SINGLE | FAULT_NEEDS_LEASE)                                  \
 	X(STOP, "stop", 4, 50, 4000, FAULT_OF_NODE | FAULT_SINGLE)                           \
 	X(POWER_CUT, "power-cut", 5, 50, 5000, FAULT_OF_NODE)                                \
-	X(POWER_CUT_ALL, "power-cut-all", 1, 50, 3000, FAULT_NEEDS_ELECT)                    \
+	X(POWER_CUT_ALL, "power-cut-all", 2, 50, 3000, FAULT_NEEDS_ELECT)                    \
 	X(NAP, "nap", 4, 5, 200, FAULT_OF_NODE | FAULT_SINGLE)                               \
 	X(PAUSE, "pause", 4, 200, 6000, FAULT_OF_NODE | FAULT_SINGLE | FAULT_NEEDS_LEASE)    \
 	X(FREEZE, "freeze", 2, 50, 4000, FAULT_OF_NODE | FAULT_NEEDS_ZERO_LEASE)             \
@@ -41,10 +41,10 @@ struct workload;
 	X(HANG, "hang", 3, 10, 6000, FAULT_OF_NODE | FAULT_SINGLE)                           \
 	X(EIO, "eio", 3, 100, 4000, FAULT_OF_NODE | FAULT_SINGLE)                            \
 	X(FULL, "full", 2, 100, 4000, FAULT_OF_NODE)                                         \
-	X(ROT, "rot", 3, 0, 0, FAULT_OF_VICTIM)                                              \
-	X(LOST_WRITE, "lost-write", 2, 0, 0, FAULT_OF_VICTIM)                                \
-	X(MISDIRECT, "misdirect", 2, 0, 0, FAULT_OF_VICTIM)                                  \
-	X(BLANK, "blank", 1, 50, 3000, FAULT_OF_VICTIM)                                      \
+	X(ROT, "rot", 8, 0, 0, FAULT_OF_VICTIM)                                              \
+	X(LOST_WRITE, "lost-write", 5, 0, 0, FAULT_OF_VICTIM)                                \
+	X(MISDIRECT, "misdirect", 5, 0, 0, FAULT_OF_VICTIM)                                  \
+	X(BLANK, "blank", 4, 50, 3000, FAULT_OF_VICTIM)                                      \
 	X(STRIKE, "strike", 30, 100, 4000, 0)                                                \
 	X(CREATE, "create", 5, 0, 0, FAULT_NO_HARM)                                          \
 	X(DELETE, "delete", 5, 0, 0, FAULT_NO_HARM)                                          \
@@ -145,8 +145,10 @@ struct program {
 	uint64_t next_fault_ns, end_ns;
 	bool is_over; /* all faults are healed, none begins */
 	bool is_removed[HERD_NODES_MAX], is_leaving[HERD_NODES_MAX], was_added[HERD_NODES_MAX];
-	uint64_t loss_epochs[64]; /* of the PGs, as seen last */
-	bool has_lost;		  /* some rose */
+	bool is_replaced[HERD_NODES_MAX]; /* its disk, and the planner was not told */
+	uint64_t loss_epochs[64];	  /* of the PGs, as seen last */
+	bool has_lost;			  /* some rose */
+	bool may_be_full;		  /* clients may be refused for lack of space */
 };
 
 /* Run one program. What fails prints the seed and ends the process. @figures: filled in. */

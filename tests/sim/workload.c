@@ -229,7 +229,7 @@ static bool is_excused(struct workload *workload, const struct operation *operat
 	struct program *program = workload->program;
 
 	if (result == -ENOSPC)
-		return operation->io.kind != GATEWAY_READ && program->figures->faults[FAULT_FULL];
+		return operation->io.kind != GATEWAY_READ && program->may_be_full;
 	if (result == -E_LOST_WRITES)
 		return operation->io.kind == GATEWAY_FLUSH && program->has_lost;
 	return false;
