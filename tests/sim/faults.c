@@ -11,7 +11,7 @@
 #include "lib/base/size.h"
 
 /* What is built by now. */
-static const unsigned can = FAULT_NEEDS_ELECT;
+static const unsigned can = FAULT_NEEDS_LEASE | FAULT_NEEDS_ELECT | FAULT_NEEDS_ZERO_LEASE;
 
 const struct fault_row fault_table[FAULT_COUNT] = {
 #define FAULT_ROW(kind, text, weight, min, max, flags) \
@@ -638,6 +638,7 @@ static void end_one(struct program *program, unsigned index)
 	program_trace(program, "fault %s of %s ends", fault_table[fault.kind].name,
 		      program->herd->nodes[fault.node].name);
 	ways[fault.kind].end(program, &fault);
+	program->well_ns[fault.node] = sim_now(program->herd->world);
 }
 
 void faults_tick(struct program *program)

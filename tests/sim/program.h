@@ -145,6 +145,7 @@ struct program {
 	uint64_t next_fault_ns, end_ns;
 	bool is_over; /* all faults are healed, none begins */
 	bool is_removed[HERD_NODES_MAX], is_leaving[HERD_NODES_MAX], was_added[HERD_NODES_MAX];
+	uint64_t well_ns[HERD_NODES_MAX]; /* since when a node has had no fault */
 	bool is_replaced[HERD_NODES_MAX]; /* its disk, and the planner was not told */
 	uint64_t loss_epochs[64];	  /* of the PGs, as seen last */
 	bool has_lost;			  /* some rose */

@@ -249,13 +249,17 @@ bool sim_host_rot(struct sim_host *host, uint64_t size_min)
 			pages += inode->page_count;
 	if (!pages)
 		return false;
-	pick = random_below(&host->world->random, pages);
-	cds_list_for_each_entry(inode, &host->fs.inodes, link) {
-		if (inode->size <= size_min)
-			continue;
-		if (pick < inode->page_count)
-			return sim_inode_rot(inode, pick);
-		pick -= inode->page_count;
+	for (unsigned i = 0; i < 16; i++) { /* some files have nothing in them */
+		pick = random_below(&host->world->random, pages);
+		cds_list_for_each_entry(inode, &host->fs.inodes, link) {
+			if (inode->size <= size_min)
+				continue;
+			if (pick < inode->page_count)
+				break;
+			pick -= inode->page_count;
+		}
+		if (sim_inode_rot(inode, pick))
+			return true;
 	}
 	return false;
 }

@@ -818,11 +818,15 @@ bool workload_is_idle(struct workload *workload)
 uint64_t workload_oldest(struct workload *workload)
 {
 	struct operation *operation;
+	uint64_t oldest = UINT64_MAX;
 
-	cds_list_for_each_entry(operation, &workload->operations, link)
-		if (!faults_has_node(workload->program, operation->handle->node->number))
-			return operation->begin_ns;
-	return 0;
+	cds_list_for_each_entry(operation, &workload->operations, link) {
+		unsigned node = operation->handle->node->number;
+		uint64_t since = max_of(operation->begin_ns, workload->program->well_ns[node]);
+		if (!faults_has_node(workload->program, node))
+			oldest = min_of(oldest, since);
+	}
+	return oldest == UINT64_MAX ? 0 : oldest;
 }
 
 uint64_t workload_operations(const struct workload *workload)
