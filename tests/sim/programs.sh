@@ -1,7 +1,7 @@
 #!/bin/bash
 # The simulator's programs: some seeds are well, a seed replays exactly, and what is broken is found.
 #
-# The more seeds the better: SIM_SEEDS (150). Further mutations: tests/sim/mutations.
+# The more seeds the better: SIM_SEEDS (60). Further mutations: tests/sim/mutations.
 set -u
 run=${top_builddir:?}/tests/sim/run
 soak=$top_builddir/tests/sim/soak
@@ -27,4 +27,4 @@ out=$(timeout 300 "$run" --mutate W3_ALL_ACKNOWLEDGE "$seed" 2>&1) && fail "seed
 [[ $(tail -1 <<<"$out") == "seed $seed FAILED:"* ]] || [[ $out == *assert* ]] ||
 	fail "the seed does not come last: $out"
 
-timeout 1800 "$soak" --seeds 1 "${SIM_SEEDS:-150}"
+timeout 1800 "$soak" --seeds 1 "${SIM_SEEDS:-60}"
