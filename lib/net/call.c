@@ -327,7 +327,9 @@ void link_watch_fire(struct net_link *link)
 
 	if (link->window.used == 0 && !link->ping_id && !link->stream.send_size)
 		return;
-	if (link->ping_id && heard <= link->ping_ns && now - link->ping_ns >= half_ns) {
+	/* What came behind the question may have been on its way before it: the answer is due all the same. */
+	uint64_t limit_ns = heard > link->ping_ns ? link->net->options.silence_ns : half_ns;
+	if (link->ping_id && now - max_of(heard, link->ping_ns) >= limit_ns) {
 		link_fail(link, -ETIMEDOUT, "silent, although something is outstanding");
 		return;
 	}

@@ -449,6 +449,7 @@ static void test_primary_that_is_cut_off_stalls_clients_less_than_three_seconds(
 {
 	measure(3, PRIMARY, PARTITIONED, STALL_MAX_NS);
 	measure(3, PRIMARY, MUTE, STALL_MAX_NS);
+	measure(3, PRIMARY, DEAF, STALL_MAX_NS);
 }
 
 static void test_replica_that_is_cut_off_stalls_clients_less_than_three_seconds(void **state)
