@@ -24,6 +24,7 @@
 #include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
+#include "sheep/service/note_lsn.h"
 
 /* Registration waits for quorum as long as it takes. */
 #define FOR_EVER UINT64_MAX
@@ -184,8 +185,11 @@ static void start_serving(struct node *node)
 		return;
 	}
 	rc = note_dir(node->workers[0].loop, node->settings->runtime_dir, dir, &err);
-	for (unsigned i = 0; rc == 0 && i < node->store_count; i++)
-		rc = note_write(node->workers[0].loop, dir, node->stores[i].store, &err);
+	for (unsigned i = 0; rc == 0 && i < node->store_count; i++) {
+		rc = note_lsn_publish(node->stores[i].note, dir, node->stores[i].store, &err);
+		if (rc == 0)
+			rc = note_write(node->workers[0].loop, dir, node->stores[i].store, &err);
+	}
 	if (rc < 0) {
 		/* Only the next start pays: it fills its copies again, by lists. */
 		log_warning("%s: after a crash its stores will count as unclean", err.text);
@@ -465,6 +469,8 @@ void node_free(struct node *node)
 		net_free(node->workers[i].net);
 		loop_free(node->workers[i].loop);
 	}
+	for (unsigned i = 0; i < node->store_count; i++)
+		note_lsn_close(node->stores[i].note);
 	if (node->signal_fd >= 0)
 		(void)close(node->signal_fd);
 	figures_free(node->figures);

@@ -51,9 +51,10 @@ struct worker {
 struct node_store {
 	struct node *node;
 	struct store *store;
-	uint64_t start;	      /* random number of this start (R2) */
-	uint64_t incarnation; /* as it is registered */
-	uint32_t id;	      /* in the map; 0: not registered */
+	uint64_t start;	       /* random number of this start (R2) */
+	uint64_t incarnation;  /* as it is registered */
+	uint32_t id;	       /* in the map; 0: not registered */
+	struct note_lsn *note; /* NULL: none, and unclean after a crash */
 	bool is_unclean;
 	bool is_stale; /* the cluster saw a later start of it (R2) */
 };

@@ -19,6 +19,7 @@
 #include "sheep/service/identity.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
+#include "sheep/service/note_lsn.h"
 
 /* ---- signals ---- */
 
@@ -92,6 +93,26 @@ static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
 	worker_store_corrupt(context, pg, key);
 }
 
+/* What did its last end leave? And a new note, which counts from its registration on. */
+static void judge_note(struct node_store *store, const char *dir, const char *path)
+{
+	struct error err = {0};
+
+	store->is_unclean = note_is_unclean(store->node->workers[0].loop, dir, store->store);
+	if (store->is_unclean) {
+		log_warning("store '%s': not stopped cleanly before the machine went down: "
+			    "its copies are filled again",
+			    path);
+	} else if (note_lsn_is_short(dir, store->store)) {
+		store->is_unclean = true;
+		log_warning("store '%s': its log does not reach what it had acknowledged, or the "
+			    "note of that is gone: its copies are filled again",
+			    path);
+	}
+	if (note_lsn_open(dir, store->store, &store->note, &err) < 0)
+		log_warning("%s: after a crash it will count as unclean", err.text);
+}
+
 static int open_stores(struct node *node, struct error *err)
 {
 	struct loop *loop = node->workers[0].loop;
@@ -113,11 +134,7 @@ static int open_stores(struct node *node, struct error *err)
 			return rc; /* the text names it */
 		node->store_count++;
 		store->start = random_u64(loop_random(loop));
-		store->is_unclean = note_is_unclean(loop, dir, store->store);
-		if (store->is_unclean)
-			log_warning("store '%s': not stopped cleanly before the machine went down: "
-				    "its copies are filled again",
-				    path);
+		judge_note(store, dir, path);
 	}
 	return 0;
 }
