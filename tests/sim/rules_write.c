@@ -1,0 +1,139 @@
+/*
+ * Histories of writes, reads and leases, each of which breaks its promise without a rule (REPLICATION, W, L, S).
+ */
+#include "tests/sim/stage.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/*
+ * A store that lost its last write to its disk, and does not know, misses an entry. The next one, to another
+ * block of the same object, must not make them look alike (W2).
+ */
+static void an_entry_over_another_version(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 2); /* at the floor: it stays listed while it is away */
+	s.herd->may_diverge = true;
+	assert_int_equal(sim_host_fault(s.herd->nodes[s.a].host, LOOP_OP_WRITE, 1, SIM_FAULT_LOST),
+			 0);
+	assert_int_equal(herd_write(s.herd, s.p, 8 * KIB, 4 * KIB), 0);
+	herd_kill(s.herd, s.a, SIM_DEATH_CERTAIN);
+	herd_run(s.herd, 100);
+	herd_start(s.herd, s.a);
+	herd_until(s.herd, 10000, herd_is_healthy, "healthy");
+	herd_reopen(s.herd);
+	assert_int_equal(herd_write(s.herd, s.p, 0, 4 * KIB), 0);
+	stage_end(&s);
+}
+
+/* What nobody but P has was read from it, and is gone with it (W4). */
+static void a_read_of_what_is_in_flight(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 3, 3, 1);
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[s.b].host);
+	herd_write_begin(s.herd, s.p, 0, 4 * KIB);
+	herd_run(s.herd, 5);
+	herd_read_begin(s.herd, s.p, 0, 4 * KIB);
+	herd_run(s.herd, 20);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_reach(&s, s.p);
+	stage_until_led_by_other(&s, s.p, 5000);
+	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	stage_end(&s);
+}
+
+/* P wants A out, and cannot say so; A takes over without what P acknowledged alone (S1). */
+static void a_write_without_a_member_that_is_still_listed(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 4, 2, 1);
+	stage_log_cut(&s, s.p, true);
+	sim_partition(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	herd_write_begin(s.herd, s.p, 0, 4 * KIB);
+	for (unsigned i = 0; i < 10; i++) {
+		herd_run(s.herd,
+			 150); /* P holds A for silent after 1 s, A takes over after 1.5 s */
+		herd_write_begin(s.herd, s.p, (i + 1) * 4 * KIB, 4 * KIB);
+	}
+	stage_until_led_by(&s, s.a, 5000);
+	assert_int_equal(herd_read(s.herd, s.a, 0, 64 * KIB), 0);
+	stage_reach(&s, s.p);
+	stage_log_cut(&s, s.p, false);
+	stage_end(&s);
+}
+
+/* ---- an expand that is decided, of which P has not heard ---- */
+
+static void propose(struct stage *s)
+{
+	/* What P has proposed comes through; what it is told is late. */
+	sim_log_set_delay(s->herd->log, 20 * NS_PER_MS, 40 * NS_PER_MS);
+}
+
+/* Until J's map has J in sync, and P's has not. False: P's was first. */
+static bool is_expanded_without(struct stage *s, unsigned p, unsigned j)
+{
+	for (unsigned i = 0; i < 100000; i++) {
+		if (stage_is_in_sync_at(s, p, j))
+			return false;
+		if (stage_is_in_sync_at(s, j, j))
+			return true;
+		stage_run_us(s, 20);
+	}
+	herd_fail(s->herd, "no expand");
+}
+
+/* P serves alone, J has been expanded and takes over: P must have needed J's lease before (L1). */
+static void a_read_after_an_expand_that_is_not_applied(uint64_t seed)
+{
+	unsigned told = 0;
+
+	for (uint64_t at = seed; at < seed + 8; at++) {
+		struct stage s;
+		stage_begin(&s, at, 2, 2, 1);
+		stage_lose(&s, s.a);
+		assert_int_equal(herd_write(s.herd, s.p, 64 * KIB, 64 * KIB), 0);
+		struct cue *cue = stage_cue(&s, SIM_POINT_EXPAND_PROPOSED, s.p, 1, propose);
+		herd_start(s.herd, s.a);
+		stage_until_cue(&s, cue, 10000);
+		if (is_expanded_without(&s, s.p, s.a)) {
+			told++;
+			stage_log_cut(&s, s.p, true);
+			stage_isolate(&s, s.p);
+			sim_log_set_delay(s.herd->log, NS_PER_MS, 2 * NS_PER_MS);
+			stage_until_led_by(&s, s.a, 5000);
+			stage_open(&s, s.a);
+			assert_int_equal(herd_write(s.herd, s.a, 0, 64 * KIB), 0);
+			for (unsigned i = 0; i < 10; i++) {
+				herd_read_begin(s.herd, s.p, 0, 64 * KIB);
+				herd_run(s.herd, 50);
+			}
+			stage_reach(&s, s.p);
+			stage_log_cut(&s, s.p, false);
+		}
+		sim_log_set_delay(s.herd->log, NS_PER_MS, 2 * NS_PER_MS);
+		stage_end(&s);
+	}
+	assert_true(told > 0);
+}
+
+const struct history_row rules_write[] = {
+	{"an entry over another version", an_entry_over_another_version, 1, 2,
+	 "W2_PREVIOUS_VERSION", NULL},
+	{"a read of what is in flight", a_read_of_what_is_in_flight, 10, 2, "W4_READS_WAIT", NULL},
+	{"a write without a member that is still listed",
+	 a_write_without_a_member_that_is_still_listed, 20, 2, "S1_SHRINK_FIRST", NULL},
+	{"a read after an expand that is not applied", a_read_after_an_expand_that_is_not_applied,
+	 30, 1, "L1_JOINING", NULL},
+	{NULL, NULL, 0, 0, NULL, NULL},
+};
