@@ -267,18 +267,28 @@ static int build(struct pg_work *work, struct pg_entry *entry, const struct exte
 
 /* ---- judging it ---- */
 
-static bool is_duplicate(const struct pg_work *work)
+static bool is_duplicate(const struct pg_work *work, struct version *out)
 {
-	struct version version;
-
 	return RULE(Q1_EXECUTED) && work->io->session &&
 	       store_request_find(pg_store_of(work->lead->pg), work->lead->id, work->io->session,
-				  work->io->number, &version) > 0;
+				  work->io->number, out) > 0;
+}
+
+/*
+ * It has its number, and with FUA it is synced, too: the entry of our reign has given its lock back, so it
+ * is by everybody. Of an older reign nobody knows.
+ */
+static bool is_synced(const struct pg_work *work, struct version version)
+{
+	return !(work->io->flags & PG_IO_FUA) || !RULE(F1_FUA) ||
+	       version.reign == work->lead->reign;
 }
 
 bool pg_write_end_early(struct pg_work *work)
 {
-	if (!is_duplicate(work))
+	struct version version;
+
+	if (!is_duplicate(work, &version) || !is_synced(work, version))
 		return false;
 	work->set->counters.duplicates++;
 	pg_work_answer(work);
@@ -315,11 +325,42 @@ static bool is_filled_first(struct pg_work *work)
 	return true;
 }
 
+/*
+ * It is as it should be, and with FUA that is to be so after a power loss, too. What made it so may be
+ * synced nowhere: an older write, or a settled one. An entry behind that, which changes nothing
+ * and is synced by all, says when. It has the number of the request: who asks once more finds it.
+ */
+static void answer_unchanged(struct pg_work *work, bool exists)
+{
+	struct pg_entry *entry;
+	int rc;
+
+	if (!(work->io->flags & PG_IO_FUA) || !RULE(F1_FUA)) {
+		pg_work_answer(work);
+		return;
+	}
+	entry = pg_entry_new(work->lead);
+	if (!entry) {
+		pg_work_starve(work);
+		return;
+	}
+	if (!exists)
+		entry->flags |= PEER_ENTRY_DELETE;
+	rc = pg_entry_runs(entry, NULL, 0);
+	if (rc < 0) {
+		pg_entry_drop(entry);
+		pg_work_end(work, rc);
+		return;
+	}
+	submit(work, entry);
+}
+
 /* What needs no entry, or cannot have one: true when the work is over, or waits. */
 static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 {
 	struct pg_io *io = work->io;
 	struct store_object object;
+	struct version version;
 	bool exists;
 
 	if (pg_write_end_early(work))
@@ -331,12 +372,16 @@ static bool is_settled_early(struct pg_work *work, const struct extent *extent)
 	}
 	if (is_filled_first(work))
 		return true;
+	if (is_duplicate(work, &version)) {
+		answer_unchanged(work, exists);
+		return true;
+	}
 	if (io->kind == PG_IO_TRIM && extent->whole_end == extent->whole_begin) {
 		pg_work_answer(work);
 		return true;
 	}
 	if (io->kind != PG_IO_WRITE && io->layer_count == 1 && !exists) {
-		pg_work_answer(work); /* it reads as zeroes already */
+		answer_unchanged(work, exists); /* it reads as zeroes already */
 		return true;
 	}
 	if (!exists && !may_create(work)) {

@@ -297,6 +297,87 @@ static void test_a_session_that_ended_while_a_store_was_down_is_forgotten_there(
 	herd_free(herd);
 }
 
+/*
+ * A write with FUA reaches the heir alone, and its primary dies. The heir settles it: so the other member
+ * has it, too, but need not have synced it. Its client, who sends it again, may hear that it is done only
+ * when it is synced everywhere. Then the heir's machine is lost, and the other one loses power.
+ */
+static void test_a_repeated_write_with_fua_is_synced_before_it_is_answered(void **state)
+{
+	unsigned hits = 0;
+
+	for (unsigned seed = 30; seed < 34; seed++) {
+		struct herd *herd = make(seed, 1);
+		const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+		unsigned first = (unsigned)herd_primary(herd, 0), heir = 3, other = 3;
+
+		for (uint32_t i = 0; i < row->target_count; i++)
+			for (unsigned n = 0; n < 3; n++)
+				if (herd->nodes[n].store_id == row->target[i] && n != first)
+					*(heir == 3 ? &heir : &other) = n;
+		uint64_t session = session_of(herd, other);
+		assert_int_equal(write_block(herd, session, 1, 1, 'v'), 0);
+		herd_run(herd, 200); /* commit points are told */
+		sim_link_set_delay(herd->nodes[first].host, herd->nodes[other].host, 50 * NS_PER_MS,
+				   50 * NS_PER_MS);
+		struct raw *lost = begin(herd, PG_IO_WRITE, session, 2, 2, 'w');
+		lost->io.flags = PG_IO_FUA;
+		herd_run(herd, 5);
+		herd_kill(herd, first, SIM_DEATH_CERTAIN);
+		herd_bury(lost);
+		herd_until(herd, 10000, is_led, "led by the heir");
+		if (herd_primary(herd, 0) == (int)heir && read_block(herd) == 'w') {
+			struct raw *again = begin(herd, PG_IO_WRITE, session, 2, 2, 'w');
+			again->io.flags = PG_IO_FUA;
+			assert_int_equal(await(herd, again), 0);
+			buffer_put(again->buffer);
+			free(again);
+			hits++;
+			herd_cut_power(herd, other, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+			herd_cut_power(herd, heir, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+			herd_start(herd, other);
+			herd_until(herd, 200000, is_led, "led by the one that is left");
+			assert_int_equal(read_block(herd), 'w');
+		}
+		herd_free(herd);
+	}
+	assert_true(hits > 0);
+}
+
+static int clear_object(struct herd *herd, uint64_t session, uint64_t number, uint32_t flags)
+{
+	struct raw *raw = begin(herd, PG_IO_ZERO, session, number, number, 0);
+	int result;
+
+	raw->io.length = OBJECT_SIZE;
+	raw->io.flags = flags;
+	result = await(herd, raw);
+	free(raw);
+	return result;
+}
+
+/* Zeroes where zeroes are already change nothing, but with FUA they are to stay. */
+static void test_zeroes_with_fua_over_zeroes_are_synced_before_they_are_answered(void **state)
+{
+	struct herd *herd = make(40, 1);
+	uint64_t session = session_of(herd, 0);
+
+	struct raw *raw = begin(herd, PG_IO_WRITE, session, 2, 2, 'w');
+	raw->io.flags = PG_IO_FUA;
+	assert_int_equal(await(herd, raw), 0);
+	buffer_put(raw->buffer);
+	free(raw);
+	assert_int_equal(clear_object(herd, session, 3, 0), 0);
+	assert_int_equal(clear_object(herd, session, 4, PG_IO_FUA), 0);
+	for (unsigned i = 0; i < 3; i++)
+		herd_cut_power(herd, i, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+	for (unsigned i = 0; i < 3; i++)
+		herd_start(herd, i);
+	herd_until(herd, 10000, is_led, "led again");
+	assert_int_equal(read_block(herd), 0);
+	herd_free(herd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +386,9 @@ int main(void)
 		cmocka_unit_test(
 			test_a_session_that_ended_while_a_store_was_down_is_forgotten_there),
 		cmocka_unit_test(test_a_discarded_write_is_forgotten_with_its_number),
+		cmocka_unit_test(test_a_repeated_write_with_fua_is_synced_before_it_is_answered),
+		cmocka_unit_test(
+			test_zeroes_with_fua_over_zeroes_are_synced_before_they_are_answered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
