@@ -15,6 +15,7 @@ struct pg_call {
 	struct cds_list_head link;
 	uint64_t after;
 	bool is_out;
+	bool is_needed; /* its answer, for an entry with FUA to end */
 	struct slice slices[PG_SLICES + 1];
 };
 
@@ -24,7 +25,7 @@ struct pg_entry {
 	struct pg_lead *lead; /* NULL: it ended */
 	struct store_append append;
 	uint32_t refs;	  /* the store, each call, the lead */
-	uint32_t unacked; /* calls to members that are not acknowledged */
+	uint32_t unacked; /* calls that are needed, and not acknowledged */
 	bool is_stored;
 	uint32_t flags; /* enum peer_entry_flags */
 	uint64_t generation;

@@ -475,6 +475,9 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 		pg_fence_tick(lead, now);
 	for (uint32_t i = 0; i < lead->member_count; i++)
 		more |= tick_member(lead->members[i], now, stalled);
+	/* A stream that was given up may have been the last that a synced entry waited for. */
+	if (lead->sync_waits > 0)
+		pg_lead_commit(lead);
 	more |= tick_refused(lead, now);
 	more |= pg_slow_tick(lead, now);
 	more |= tick_marked(lead, now);

@@ -107,7 +107,9 @@ void pg_entry_send(struct pg_entry *entry)
 		call->member = member;
 		call->after = member->after_n;
 		entry->refs++;
-		entry->unacked++;
+		/* Who is being filled syncs before it is in sync: FUA need not wait for it (F1). */
+		call->is_needed = member->kind != PG_MEMBER_FILLING;
+		entry->unacked += call->is_needed;
 		member->after_n = entry->append.version.n;
 		if (cds_list_empty(&member->calls))
 			member->progress_ns = loop_now(call->set->loop);
@@ -126,7 +128,7 @@ static void call_end(struct pg_call *call)
 	if (call->member) {
 		cds_list_del(&call->link);
 		call->member->call_count--;
-		entry->unacked--;
+		entry->unacked -= call->is_needed;
 	}
 	pool_put(set->calls, call);
 	pg_entry_put(entry);
@@ -141,7 +143,7 @@ void pg_member_forget(struct pg_member *member)
 	cds_list_for_each_entry_safe(call, next, &member->calls, link) {
 		if (call->is_out) {
 			cds_list_del(&call->link);
-			call->entry->unacked--;
+			call->entry->unacked -= call->is_needed;
 			call->member = NULL;
 		} else {
 			call_end(call);

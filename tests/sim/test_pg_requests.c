@@ -118,7 +118,7 @@ static struct herd *make(uint64_t seed, uint32_t min_insync)
 					     .copies = 3,
 					     .min_insync = min_insync,
 					     .pg_count = 1,
-					     .volume_bytes = 4 * MIB};
+					     .volume_bytes = 2 * OBJECT_SIZE};
 
 	return herd_new(&options);
 }
@@ -378,6 +378,57 @@ static void test_zeroes_with_fua_over_zeroes_are_synced_before_they_are_answered
 	herd_free(herd);
 }
 
+static void pause_recovery(struct herd *herd, uint64_t value)
+{
+	for (unsigned i = 0;
+	     i < 50 && cluster_setting(herd_map(herd), CLUSTER_SETTING_RECOVERY_PAUSED) != value;
+	     i++) {
+		herd_propose(herd, cluster_command_setting("recovery_paused", value));
+		herd_run(herd, 100);
+	}
+}
+
+/*
+ * A store that is being filled is sent a write with FUA, and falls silent. The write does not need it, and
+ * when it is given up nothing else may happen in this PG that would let the write end.
+ */
+static void test_fua_does_not_wait_for_ever_for_a_store_that_was_being_filled(void **state)
+{
+	struct herd *herd = make(50, 1);
+	unsigned first = (unsigned)herd_primary(herd, 0), filled = (first + 1) % 3;
+	uint64_t session = session_of(herd, (first + 2) % 3);
+
+	assert_int_equal(write_block(herd, session, 1, 1, 'v'), 0);
+	herd_kill(herd, filled, SIM_DEATH_CERTAIN);
+	herd_run(herd, 500);
+	pause_recovery(herd, 1);
+	assert_int_equal(herd_write(herd, (first + 2) % 3, OBJECT_SIZE, 4096),
+			 0); /* it lacks this */
+	herd_start(herd, filled);
+	herd_run(herd, 1000);
+	assert_int_equal(herd_primary(herd, 0), (int)first);
+	sim_partition(herd->nodes[first].host, herd->nodes[filled].host);
+	struct raw *raw = begin(herd, PG_IO_WRITE, session, 2, 2, 'w');
+	raw->io.flags = PG_IO_FUA;
+	int result = await(herd, raw);
+	while (result == -E_NOT_PRIMARY) { /* as its gateway would */
+		buffer_put(raw->buffer);
+		free(raw);
+		raw = begin(herd, PG_IO_WRITE, session, 2, 2, 'w');
+		raw->io.flags = PG_IO_FUA;
+		result = await(herd, raw);
+		HERD_REQUIRE(herd, sim_now(herd->world) < 1030 * NS_PER_S);
+	}
+	assert_int_equal(result, 0);
+	buffer_put(raw->buffer);
+	free(raw);
+	sim_unpartition(herd->nodes[first].host, herd->nodes[filled].host);
+	pause_recovery(herd, 0);
+	heal(herd);
+	assert_int_equal(read_block(herd), 'w');
+	herd_free(herd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -387,6 +438,7 @@ int main(void)
 			test_a_session_that_ended_while_a_store_was_down_is_forgotten_there),
 		cmocka_unit_test(test_a_discarded_write_is_forgotten_with_its_number),
 		cmocka_unit_test(test_a_repeated_write_with_fua_is_synced_before_it_is_answered),
+		cmocka_unit_test(test_fua_does_not_wait_for_ever_for_a_store_that_was_being_filled),
 		cmocka_unit_test(
 			test_zeroes_with_fua_over_zeroes_are_synced_before_they_are_answered),
 	};
