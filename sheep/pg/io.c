@@ -83,9 +83,16 @@ static bool is_stuck(const struct pg *pg)
 	return loop_now(pg->set->loop) >= pg->progress_ns + PG_PATIENCE_NS;
 }
 
+/*
+ * One PG has as many works as are left for all others, at most: so however many PGs hang, with writes that
+ * have their numbers and cannot be sent back, one more finds some. One that has none always has room.
+ */
 static bool has_room(const struct pg_lead *lead)
 {
-	return lead->pg->state == PG_SERVING && lead->work_count < lead->pg->set->works_max;
+	const struct pg_set *set = lead->pg->set;
+
+	return lead->pg->state == PG_SERVING && lead->work_count < set->works_max &&
+	       lead->work_count <= pool_count(set->works) - pool_busy(set->works);
 }
 
 enum verdict { GO, WAIT_MAP, WAIT_SERVING, REFUSED };

@@ -48,13 +48,13 @@ static bool find_object(struct herd *herd, unsigned primary, unsigned member, ui
 	return false;
 }
 
-static struct stuck make(uint64_t seed)
+static struct stuck make(uint64_t seed, uint32_t pgs)
 {
 	const struct herd_options options = {.seed = seed,
 					     .nodes = 3,
 					     .copies = 2,
 					     .min_insync = 2,
-					     .pg_count = PGS,
+					     .pg_count = pgs,
 					     .volume_bytes = 256 * MIB};
 	struct stuck stuck = {.herd = herd_new(&options)};
 
@@ -95,7 +95,7 @@ static void finish(struct stuck *stuck)
 static void test_a_group_that_waits_leaves_the_others_what_they_need(void **state)
 {
 	for (unsigned seed = 1; seed < 4; seed++) {
-		struct stuck stuck = make(seed);
+		struct stuck stuck = make(seed, PGS);
 		struct herd *herd = stuck.herd;
 
 		assert_int_equal(herd_write(herd, stuck.gateway, stuck.good_at, 4096), 0);
@@ -125,7 +125,7 @@ static void test_a_group_that_waits_leaves_the_others_what_they_need(void **stat
 static void test_a_group_whose_writes_hang_leaves_the_others_what_they_need(void **state)
 {
 	for (unsigned seed = 11; seed < 14; seed++) {
-		struct stuck stuck = make(seed);
+		struct stuck stuck = make(seed, PGS);
 		struct herd *herd = stuck.herd;
 
 		assert_int_equal(herd_write(herd, stuck.gateway, stuck.good_at, 4096), 0);
@@ -143,11 +143,63 @@ static void test_a_group_whose_writes_hang_leaves_the_others_what_they_need(void
 	}
 }
 
+/* Objects of other PGs that share both nodes with the first one. */
+static unsigned find_others(struct stuck *stuck, uint64_t *offsets, unsigned max)
+{
+	struct herd *herd = stuck->herd;
+	struct cluster_map *map = herd_map(herd);
+	const struct cluster_volume *volume = cluster_volume_by_name(map, HERD_VOLUME);
+	uint32_t pgs[64];
+	unsigned count = 0;
+
+	for (uint32_t i = 0; i < herd->options.volume_bytes / OBJECT_SIZE && count < max; i++) {
+		uint32_t pg = cluster_pg_of(cluster_policy(map, 0), volume->family, i);
+		const struct cluster_pg *row = cluster_pg(map, pg);
+		bool is_new = true;
+		for (unsigned k = 0; k < count; k++)
+			is_new = is_new && pgs[k] != pg;
+		if (!is_new || node_of(herd, row->primary) != stuck->primary ||
+		    !cluster_pg_seat(row, herd->nodes[stuck->lost].store_id))
+			continue;
+		pgs[count] = pg;
+		offsets[count++] = (uint64_t)i * OBJECT_SIZE;
+	}
+	return count;
+}
+
+/* The same with many such groups: what all of them hold must not be everything. */
+static void test_many_groups_whose_writes_hang_leave_the_others_what_they_need(void **state)
+{
+	for (unsigned seed = 21; seed < 23; seed++) {
+		struct stuck stuck = make(seed, 64);
+		struct herd *herd = stuck.herd;
+		uint64_t offsets[8];
+		unsigned count = find_others(&stuck, offsets, ARRAY_COUNT(offsets));
+
+		HERD_REQUIRE(herd, count > 5);
+		assert_int_equal(herd_write(herd, stuck.gateway, stuck.good_at, 4096), 0);
+		sim_partition(herd->nodes[stuck.primary].host, herd->nodes[stuck.lost].host);
+		for (unsigned k = 0; k < count; k++)
+			for (unsigned i = 0; i < 100; i++)
+				herd_write_begin(herd, stuck.gateway, offsets[k] + i * 4096, 4096);
+		herd_run(herd, 4000);
+		uint64_t began = sim_now(herd->world);
+		for (unsigned i = 0; i < 20; i++)
+			assert_int_equal(
+				herd_write(herd, stuck.gateway, stuck.good_at + i * 4096, 4096), 0);
+		assert_true(sim_now(herd->world) - began < 3 * NS_PER_S);
+		sim_unpartition(herd->nodes[stuck.primary].host, herd->nodes[stuck.lost].host);
+		finish(&stuck);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_group_that_waits_leaves_the_others_what_they_need),
 		cmocka_unit_test(test_a_group_whose_writes_hang_leaves_the_others_what_they_need),
+		cmocka_unit_test(
+			test_many_groups_whose_writes_hang_leave_the_others_what_they_need),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
