@@ -57,6 +57,7 @@ cleanup() {
 trap cleanup EXIT INT TERM
 
 fail() {
+	reason="$*"
 	echo "FAIL: $*" >&2
 	exit 1
 }
