@@ -196,7 +196,9 @@ static enum proto_status hand_over(struct cluster_edit *edit, struct cluster_pg 
 
 /*
  * The old primary goes: it would have to answer the new one before anybody is served (T1), and it is
- * silent. No fence: it has no lease without the new one's acknowledgements (L1).
+ * silent. No fence: it has no lease without the new one's acknowledgements (L1). Where the floor forbids by
+ * now that it goes it stays, and answers when it is back. To refuse instead would decide nothing: who
+ * asked acknowledges no beacon of it before the epoch has moved (L2), so it could not serve either.
  */
 static enum proto_status take_over(struct cluster_edit *edit, const struct log_pg_store *row)
 {
@@ -211,11 +213,8 @@ static enum proto_status take_over(struct cluster_edit *edit, const struct log_p
 			      edit->node);
 	if (pg.primary == store)
 		return PROTO_STATUS_OK;
-	if (!cluster_pg_may_lose(edit->map, &pg, pg.primary))
-		return refuse(edit, PROTO_STATUS_BUSY,
-			      "pg %u has %u members in sync and needs %u: it waits", pg.id,
-			      cluster_pg_in_sync(&pg), pg_policy(edit->map, &pg)->min_insync);
-	pg_drop_seat(&pg, pg.primary);
+	if (cluster_pg_may_lose(edit->map, &pg, pg.primary))
+		pg_drop_seat(&pg, pg.primary);
 	return hand_over(edit, &pg, store);
 }
 

@@ -21,6 +21,7 @@ struct beacon_call {
 struct beacon_hold {
 	UT_hash_handle hh;
 	uint32_t pg;
+	uint32_t store; /* of ours, that is to lead */
 	uint64_t epoch;
 	uint64_t proposed_ns;
 };

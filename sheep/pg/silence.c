@@ -45,7 +45,8 @@ void silence_apply(struct beacon_peer *peer)
 
 	HASH_ITER(hh, peer->holds, hold, next) {
 		const struct cluster_pg *row = cluster_pg(map, hold->pg);
-		if (!row || row->epoch != hold->epoch)
+		/* A store that is down leads by no command of before: it is up again in a newer epoch. */
+		if (!row || row->epoch != hold->epoch || !cluster_store_is_up(map, hold->store))
 			hold_free(peer, hold);
 	}
 }
@@ -146,6 +147,7 @@ static void ask(struct batch *batch, const struct cluster_pg *row, uint32_t stor
 		if (!hold)
 			return; /* later, then: not without it */
 		hold->pg = row->id;
+		hold->store = store;
 		hold->epoch = row->epoch;
 		HASH_ADD(hh, batch->peer->holds, pg, sizeof(hold->pg), hold);
 	}
@@ -159,14 +161,20 @@ static void ask(struct batch *batch, const struct cluster_pg *row, uint32_t stor
 static void look_at_pg(struct batch *batch, const struct cluster_pg *row)
 {
 	const struct cluster_map *map = batch->peer->beacons->home->map;
-	bool is_held = hold_find(batch->peer, row->id) != NULL;
+	const struct beacon_hold *hold = hold_find(batch->peer, row->id);
 	uint32_t rank, store;
 
-	if (cluster_pg_primary_node(map, row) != batch->peer->node ||
-	    !cluster_pg_may_lose(map, row, row->primary))
+	if (cluster_pg_primary_node(map, row) != batch->peer->node)
+		return;
+	/* What was asked for once is asked for until it is decided, also if we would not begin now. */
+	if (hold) {
+		ask(batch, row, hold->store);
+		return;
+	}
+	if (!cluster_pg_may_lose(map, row, row->primary))
 		return;
 	store = candidate(batch->peer, row, &rank);
-	if (store && (is_held || batch->now >= batch->due_ns + rank * batch->step_ns))
+	if (store && batch->now >= batch->due_ns + rank * batch->step_ns)
 		ask(batch, row, store);
 }
 

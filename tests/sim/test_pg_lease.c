@@ -467,6 +467,38 @@ static void test_certain_death_stalls_clients_much_less_than_a_second(void **sta
 	}
 }
 
+/*
+ * A asks for a takeover, and the floor has risen by the time that the log has it. The link heals: whatever
+ * the log made of that, the PG is served again; A must not refuse P's beacons for ever.
+ */
+static void test_takeover_that_the_floor_forbids_by_now_ends_all_the_same(void **state)
+{
+	for (uint64_t seed = 1; seed <= 4; seed++) {
+		struct roles r = make(900 + seed, 3, 2, 1);
+		uint64_t before = HERD_COUNTER(r.herd, silent_takeovers);
+		unsigned other = 3 - r.p - r.a;
+
+		sim_log_set_delay(r.herd->log, 90 * NS_PER_MS, 120 * NS_PER_MS);
+		cut_off(&r);
+		herd_run(r.herd, 1250); /* P evicts nobody, it waits for two graces more */
+		for (unsigned i = 0; HERD_COUNTER(r.herd, silent_takeovers) == before && i < 3000;
+		     i++) {
+			if (i % 20 == 0)
+				herd_propose_by(&r.herd->nodes[other],
+						cluster_command_policy(0, 2, 2));
+			herd_run(r.herd, 1);
+		}
+		assert_true(HERD_COUNTER(r.herd, silent_takeovers) > before);
+		reach(&r);
+		sim_engine_set_cut(r.herd->nodes[r.p].engine, false);
+		sim_log_set_delay(r.herd->log, 200 * NS_PER_US, 5 * NS_PER_MS);
+		herd_run(r.herd, 5000);
+		assert_int_equal(cluster_policy(herd_map(r.herd), 0)->min_insync, 2);
+		assert_int_equal(herd_read(r.herd, r.p, 0, 64 * KIB), 0);
+		end(r.herd);
+	}
+}
+
 /* test_pg_lease [TEST [RULE]]: a pattern of names, and a rule that is switched off. */
 int main(int argc, char **argv)
 {
@@ -476,6 +508,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_l1_acknowledgement_of_a_newer_index_does_not_count),
 		cmocka_unit_test(test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed),
 		cmocka_unit_test(test_r1_grace_counts_from_the_registration),
+		cmocka_unit_test(test_takeover_that_the_floor_forbids_by_now_ends_all_the_same),
 		cmocka_unit_test(test_l4_without_leases_each_read_is_confirmed),
 		cmocka_unit_test(test_l1_new_settings_count_only_with_those_who_know_them),
 		cmocka_unit_test(test_who_was_stopped_blames_nobody),
