@@ -146,6 +146,8 @@ struct loop_backend_ops {
 	int (*sync_free_space)(struct loop_backend *backend, const char *path, uint64_t *out_bytes);
 	int (*sync_lock)(struct loop_backend *backend, struct loop_file *file);
 	int (*sync_is_locked)(struct loop_backend *backend, struct loop_file *file);
+	int (*sync_map)(struct loop_backend *backend, struct loop_file *file, size_t size,
+			void **out); /* file_close() unmaps */
 };
 
 /*

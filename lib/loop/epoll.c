@@ -171,6 +171,7 @@ static const struct loop_backend_ops epoll_ops = {
 	.sync_free_space = posix_sync_free_space,
 	.sync_lock = posix_sync_lock,
 	.sync_is_locked = posix_sync_is_locked,
+	.sync_map = posix_sync_map,
 };
 
 int epoll_new(struct loop_backend **out, struct error *err)

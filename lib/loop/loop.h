@@ -221,6 +221,12 @@ int loop_sync_free_space(struct loop *loop, const char *path, uint64_t *out_byte
 int loop_sync_lock(struct loop *loop, struct loop_file *file);
 /* Is it locked by another? 1, 0 or an error. */
 int loop_sync_is_locked(struct loop *loop, struct loop_file *file);
+/*
+ * The first @size bytes of @file, open for reading and writing and at least that long, as memory (mmap(2), shared): what
+ * any thread stores there is in the file at once, and outlives the process. Once per handle, until it is closed.
+ * Write the bytes before: a hole that is stored to may find the file system full, and that is fatal.
+ */
+int loop_sync_map(struct loop *loop, struct loop_file *file, size_t size, void **out);
 
 /* ---- sockets ---- */
 

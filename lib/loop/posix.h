@@ -12,6 +12,8 @@
 struct posix_file {
 	struct loop_file base;
 	int fd;
+	void *map; /* NULL: not mapped */
+	size_t map_size;
 };
 
 struct posix_socket {
@@ -83,6 +85,7 @@ int posix_sync_list(struct loop_backend *backend, const char *path,
 int posix_sync_free_space(struct loop_backend *backend, const char *path, uint64_t *out_bytes);
 int posix_sync_lock(struct loop_backend *backend, struct loop_file *file);
 int posix_sync_is_locked(struct loop_backend *backend, struct loop_file *file);
+int posix_sync_map(struct loop_backend *backend, struct loop_file *file, size_t size, void **out);
 
 /* ---- posix_socket.c ---- */
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -49,8 +50,12 @@ int posix_file_new(int fd, bool is_direct, struct loop_file **out)
 
 void posix_file_close(struct loop_backend *backend, struct loop_file *file)
 {
-	(void)close(posix_file_fd(file));
-	free(file);
+	struct posix_file *mine = container_of_type(file, struct posix_file, base);
+
+	if (mine->map)
+		(void)munmap(mine->map, mine->map_size);
+	(void)close(mine->fd);
+	free(mine);
 }
 
 int posix_sync_open(struct loop_backend *backend, const char *path, unsigned flags,
@@ -237,4 +242,23 @@ int posix_sync_is_locked(struct loop_backend *backend, struct loop_file *file)
 	int rc = lock_call(file, F_OFD_GETLK, &lock);
 
 	return rc < 0 ? rc : lock.l_type != F_UNLCK;
+}
+
+int posix_sync_map(struct loop_backend *backend, struct loop_file *file, size_t size, void **out)
+{
+	struct posix_file *mine = container_of_type(file, struct posix_file, base);
+	int64_t file_size = posix_sync_size(backend, file);
+	void *map;
+
+	if (file_size < 0)
+		return (int)file_size;
+	if (mine->map || size == 0 || (uint64_t)file_size < size)
+		return -EINVAL;
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, mine->fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	mine->map = map;
+	mine->map_size = size;
+	*out = map;
+	return 0;
 }

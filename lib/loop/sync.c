@@ -76,3 +76,8 @@ int loop_sync_is_locked(struct loop *loop, struct loop_file *file)
 {
 	return loop->ops->sync_is_locked(loop->backend, file);
 }
+
+int loop_sync_map(struct loop *loop, struct loop_file *file, size_t size, void **out)
+{
+	return loop->ops->sync_map(loop->backend, file, size, out);
+}

@@ -129,15 +129,37 @@ static void page_write(struct sim_inode *inode, uint64_t index, const uint8_t *d
 	}
 }
 
-/* ---- reading and writing ---- */
+/* ---- mapped memory ---- */
 
-uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset)
+static void write_pages(struct sim_inode *inode, const void *data, uint64_t size, uint64_t offset)
 {
-	uint64_t end = min_of(inode->size, offset + size);
+	const uint8_t *from = data;
+	uint64_t end = offset + size;
+
+	inode->fs->order++;
+	for (uint64_t at = offset; at < end;) {
+		uint32_t begin = (uint32_t)(at % SIM_PAGE);
+		uint32_t n = (uint32_t)min_of(end - at, (uint64_t)(SIM_PAGE - begin));
+
+		page_write(inode, at / SIM_PAGE, from, begin, n);
+		from += n;
+		at += n;
+	}
+}
+
+/* What processes stored there since the last look is in the file. */
+static void take_map(struct sim_inode *inode)
+{
+	if (!inode->map || memcmp(inode->map, inode->map_taken, inode->map_size) == 0)
+		return;
+	write_pages(inode, inode->map, inode->map_size, 0);
+	memcpy(inode->map_taken, inode->map, inode->map_size);
+}
+
+static void read_pages(struct sim_inode *inode, void *data, uint64_t end, uint64_t offset)
+{
 	uint8_t *out = data;
 
-	if (offset >= end)
-		return 0;
 	for (uint64_t at = offset; at < end;) {
 		uint64_t index = at / SIM_PAGE;
 		uint32_t from = (uint32_t)(at % SIM_PAGE);
@@ -149,6 +171,52 @@ uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint
 		out += n;
 		at += n;
 	}
+}
+
+/* The file was changed under the memory. */
+static void give_map(struct sim_inode *inode)
+{
+	if (!inode->map)
+		return;
+	read_pages(inode, inode->map, inode->map_size, 0);
+	memcpy(inode->map_taken, inode->map, inode->map_size);
+}
+
+int sim_inode_map(struct sim_inode *inode, uint64_t size, void **out)
+{
+	if (size == 0 || size > inode->size || (inode->map && inode->map_size != size))
+		return -EINVAL;
+	if (!inode->map) {
+		inode->map = sim_alloc(size);
+		inode->map_taken = sim_alloc(size);
+		inode->map_size = size;
+		give_map(inode);
+	}
+	inode->map_users++;
+	*out = inode->map;
+	return 0;
+}
+
+void sim_inode_unmap(struct sim_inode *inode)
+{
+	if (--inode->map_users > 0)
+		return;
+	take_map(inode);
+	free(inode->map);
+	free(inode->map_taken);
+	inode->map = inode->map_taken = NULL;
+}
+
+/* ---- reading and writing ---- */
+
+uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset)
+{
+	uint64_t end = min_of(inode->size, offset + size);
+
+	if (offset >= end)
+		return 0;
+	take_map(inode);
+	read_pages(inode, data, end, offset);
 	return end - offset;
 }
 
@@ -175,22 +243,15 @@ static int check_growth(struct sim_inode *inode, uint64_t size)
 
 int sim_inode_write(struct sim_inode *inode, const void *data, uint64_t size, uint64_t offset)
 {
-	const uint8_t *from = data;
 	uint64_t end = offset + size;
 	int rc = check_growth(inode, end);
 
 	if (rc < 0 || size == 0)
 		return rc;
-	inode->fs->order++;
-	for (uint64_t at = offset; at < end;) {
-		uint32_t begin = (uint32_t)(at % SIM_PAGE);
-		uint32_t n = (uint32_t)min_of(end - at, (uint64_t)(SIM_PAGE - begin));
-
-		page_write(inode, at / SIM_PAGE, from, begin, n);
-		from += n;
-		at += n;
-	}
+	take_map(inode);
+	write_pages(inode, data, size, offset);
 	set_size(inode, max_of(inode->size, end));
+	give_map(inode);
 	return 0;
 }
 
@@ -214,6 +275,7 @@ int sim_inode_resize(struct sim_inode *inode, uint64_t size)
 
 	if (rc < 0)
 		return rc;
+	assert(!inode->map || size >= inode->map_size); /* else the next store there is a SIGBUS */
 	inode->fs->order++;
 	if (size < inode->size)
 		cut_beyond(inode, size);
@@ -270,6 +332,7 @@ void sim_inode_sync(struct sim_inode *inode, uint64_t order)
 {
 	struct sim_page *page, *next;
 
+	take_map(inode);
 	cds_list_for_each_entry_safe(page, next, &inode->dirty, link)
 		if (page->order <= order)
 			page_clean(inode, page);
@@ -291,9 +354,11 @@ static void page_revert(struct sim_inode *inode, struct sim_page *page, unsigned
 			       SIM_SECTOR);
 }
 
-void sim_inode_copy(struct sim_inode *to, const struct sim_inode *from)
+void sim_inode_copy(struct sim_inode *to, struct sim_inode *from)
 {
 	int rc = sim_inode_resize(to, from->size);
+
+	take_map(from);
 
 	for (uint64_t i = 0; i < from->page_count && rc == 0; i++)
 		if (from->pages[i] && from->pages[i]->data && i * SIM_PAGE < from->size)
@@ -310,6 +375,7 @@ void sim_inode_power_cut(struct sim_inode *inode, enum sim_power_cut mode)
 	bool is_old_size = mode == SIM_DROP_UNSYNCED ||
 			   (mode == SIM_RANDOM_UNSYNCED && sim_coin(inode->world));
 
+	take_map(inode);
 	cds_list_for_each_entry_safe(page, next, &inode->dirty, link) {
 		unsigned lost = mode == SIM_DROP_UNSYNCED ? ALL_SECTORS : 0;
 
@@ -326,6 +392,7 @@ void sim_inode_power_cut(struct sim_inode *inode, enum sim_power_cut mode)
 	/* Nothing of a lost tail shines through when the file grows again. */
 	cut_beyond(inode, inode->size);
 	inode->size_order = inode->fs->order;
+	give_map(inode);
 	sim_inode_sync(inode, UINT64_MAX);
 	inode->locker = NULL;
 }

@@ -199,6 +199,8 @@ void sim_file_free(struct sim_file *file)
 {
 	if (file->inode->locker == file)
 		file->inode->locker = NULL;
+	if (file->is_mapped)
+		sim_inode_unmap(file->inode);
 	cds_list_del(&file->link);
 	sim_inode_put(file->inode);
 	free(file);

@@ -310,6 +310,18 @@ static int sync_lock(struct loop_backend *backend, struct loop_file *file)
 	return 0;
 }
 
+static int sync_map(struct loop_backend *backend, struct loop_file *file, size_t size, void **out)
+{
+	const unsigned both = LOOP_FILE_READ | LOOP_FILE_WRITE;
+	struct sim_file *mine = sim_file_of(file);
+
+	if ((mine->flags & both) != both)
+		return -EACCES;
+	int rc = mine->is_mapped ? -EINVAL : sim_inode_map(mine->inode, size, out);
+	mine->is_mapped |= rc == 0;
+	return rc;
+}
+
 /* ---- life ---- */
 
 static void forget_ops(struct sim_loop *loop)
@@ -367,6 +379,7 @@ static const struct loop_backend_ops sim_ops = {
 	.sync_free_space = sync_free_space,
 	.sync_lock = sync_lock,
 	.sync_is_locked = sync_is_locked,
+	.sync_map = sync_map,
 };
 
 int sim_process_loop_new(struct sim_process *process, const struct loop_options *options,

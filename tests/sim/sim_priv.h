@@ -179,6 +179,10 @@ struct sim_inode {
 	struct cds_list_head dirty; /* pages */
 	struct cds_list_head hanging;
 	struct sim_faults faults;
+	/* The first bytes as memory that processes have mapped (NULL: none has), and as last taken from it. */
+	uint8_t *map, *map_taken;
+	uint64_t map_size;
+	uint32_t map_users;
 };
 
 struct sim_inode *sim_inode_new(struct sim_host *host, bool is_directory);
@@ -192,8 +196,11 @@ void sim_inode_put(struct sim_inode *inode);
 uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset);
 int sim_inode_write(struct sim_inode *inode, const void *data, uint64_t size, uint64_t offset);
 int sim_inode_resize(struct sim_inode *inode, uint64_t size);
+/* The first @size bytes as memory, until sim_inode_unmap(). -EINVAL: there are not so many. */
+int sim_inode_map(struct sim_inode *inode, uint64_t size, void **out);
+void sim_inode_unmap(struct sim_inode *inode);
 /* The bytes of another, synced. */
-void sim_inode_copy(struct sim_inode *to, const struct sim_inode *from);
+void sim_inode_copy(struct sim_inode *to, struct sim_inode *from);
 /* Flip a bit of a page with data, from page @from on, on disk. False: there is none. */
 bool sim_inode_rot(struct sim_inode *inode, uint64_t from);
 /* All writes that ended before @order are on disk now. */
@@ -206,6 +213,7 @@ struct sim_file {
 	struct loop_file base;
 	struct sim_inode *inode;
 	unsigned flags;
+	bool is_mapped;
 	struct cds_list_head link; /* of the process */
 };
 

@@ -331,6 +331,41 @@ static void test_lock_belongs_to_one_open_file_until_it_is_closed(void **state)
 	loop_file_close(bed->loop, b);
 }
 
+static void test_mapped_file_has_what_was_stored_and_memory_what_was_written(void **state)
+{
+	struct bed *bed = *state;
+	struct loop *loop = bed->loop;
+	struct loop_file *a = open_file(bed, "map", READ_WRITE | LOOP_FILE_CREATE);
+	struct loop_file *b = open_file(bed, "map", READ_WRITE);
+	struct loop_file *only_read = open_file(bed, "map", LOOP_FILE_READ);
+	char text[6] = "", *map, *other;
+
+	assert_int_equal(loop_sync_map(loop, a, 5, (void **)&map), -EINVAL); /* it is empty */
+	assert_int_equal(loop_sync_write(loop, a, "abcdefg", 7, 0), 0);
+	assert_int_equal(loop_sync_map(loop, a, 8, (void **)&map), -EINVAL);
+	assert_int_equal(loop_sync_map(loop, only_read, 5, (void **)&map), -EACCES);
+	assert_int_equal(loop_sync_map(loop, a, 5, (void **)&map), 0);
+	assert_memory_equal(map, "abcde", 5);
+	map[1] = 'B';
+	assert_int_equal(loop_sync_read(loop, b, text, 5, 0), 5);
+	assert_string_equal(text, "aBcde");
+	assert_int_equal(loop_sync_write(loop, b, "CD", 2, 2), 0);
+	assert_memory_equal(map, "aBCDe", 5);
+	assert_int_equal(loop_sync_map(loop, b, 5, (void **)&other), 0);
+	other[4] = 'E';
+	assert_int_equal(map[4], 'E');
+	/* It follows the file, not the name, and goes with the handle; the bytes stay. */
+	assert_int_equal(loop_sync_rename(loop, bed_path(bed, "map"), bed_path(bed, "moved")), 0);
+	map[0] = 'A';
+	loop_file_close(loop, a);
+	loop_file_close(loop, b);
+	loop_file_close(loop, only_read);
+	a = open_file(bed, "moved", LOOP_FILE_READ);
+	assert_int_equal(loop_sync_read(loop, a, text, 5, 0), 5);
+	assert_string_equal(text, "ABCDE");
+	loop_file_close(loop, a);
+}
+
 const struct CMUnitTest loop_suite_files[] = {
 	BED_TEST(test_open_follows_its_flags),
 	BED_TEST(test_read_is_short_only_at_the_end_of_the_file),
@@ -342,6 +377,7 @@ const struct CMUnitTest loop_suite_files[] = {
 	BED_TEST(test_thousands_of_ops_at_once_all_complete),
 	BED_TEST(test_cancelled_file_op_completes_once),
 	BED_TEST(test_blocking_calls_do_what_they_say),
+	BED_TEST(test_mapped_file_has_what_was_stored_and_memory_what_was_written),
 	BED_TEST(test_lock_belongs_to_one_open_file_until_it_is_closed),
 };
 const size_t loop_suite_files_count = ARRAY_COUNT(loop_suite_files);
