@@ -24,7 +24,6 @@
 #include "sheep/service/figures.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
-#include "sheep/service/note_lsn.h"
 
 /* Registration waits for quorum as long as it takes. */
 #define FOR_EVER UINT64_MAX
@@ -174,28 +173,37 @@ static int confirm_registration(struct node *node, struct error *err)
 	return 0;
 }
 
+/* From here on our stores acknowledge: the notes of earlier starts must be gone by then. */
+static int publish_notes(struct node *node, struct error *err)
+{
+	struct loop *loop = node->workers[0].loop;
+
+	for (unsigned i = 0; i < node->store_count; i++) {
+		struct node_store *store = &node->stores[i];
+		struct error why = {0};
+		if (store->note &&
+		    note_publish(store->note, loop, node->note_dir, store->store, &why) == 0)
+			continue;
+		if (store->note) /* only the next start pays: it fills its copies again, by lists */
+			log_warning("%s: after a crash it will count as unclean", why.text);
+		int rc = note_remove(loop, node->note_dir, store->store, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
 static void start_serving(struct node *node)
 {
 	struct error err = {0};
-	char dir[NOTE_PATH_MAX];
 	int rc = confirm_registration(node, &err);
 
 	if (rc < 0) {
 		node_fail(node, &err);
 		return;
 	}
-	rc = note_dir(node->workers[0].loop, node->settings->runtime_dir, dir, &err);
-	for (unsigned i = 0; rc == 0 && i < node->store_count; i++) {
-		rc = note_lsn_publish(node->stores[i].note, dir, node->stores[i].store, &err);
-		if (rc == 0)
-			rc = note_write(node->workers[0].loop, dir, node->stores[i].store, &err);
-	}
-	if (rc < 0) {
-		/* Only the next start pays: it fills its copies again, by lists. */
-		log_warning("%s: after a crash its stores will count as unclean", err.text);
-		rc = 0;
-	}
-	if (cluster_is_formatted(state_map(node->state)))
+	rc = publish_notes(node, &err);
+	if (rc == 0 && cluster_is_formatted(state_map(node->state)))
 		rc = stamp_stores(node, state_map(node->state), &err);
 	if (rc == 0) {
 		node_publish_stores(node);
@@ -463,17 +471,18 @@ void node_free(struct node *node)
 		cluster_map_put(worker->map);
 	}
 	gateway_hub_free(node->hub);
-	for (unsigned i = 0; i < node->store_count; i++)
+	for (unsigned i = 0; i < node->store_count; i++) {
 		store_close(node->stores[i].store);
+		note_close(node->stores[i].note, node->workers[0].loop);
+	}
 	for (unsigned i = 0; i < node->worker_count; i++) {
 		net_free(node->workers[i].net);
 		loop_free(node->workers[i].loop);
 	}
-	for (unsigned i = 0; i < node->store_count; i++)
-		note_lsn_close(node->stores[i].note);
 	if (node->signal_fd >= 0)
 		(void)close(node->signal_fd);
 	figures_free(node->figures);
+	free(node->note_dir);
 	free(node->stores);
 	free(node->sets);
 	free(node->loops);

@@ -51,10 +51,10 @@ struct worker {
 struct node_store {
 	struct node *node;
 	struct store *store;
-	uint64_t start;	       /* random number of this start (R2) */
-	uint64_t incarnation;  /* as it is registered */
-	uint32_t id;	       /* in the map; 0: not registered */
-	struct note_lsn *note; /* NULL: none, and unclean after a crash */
+	uint64_t start;	      /* random number of this start (R2) */
+	uint64_t incarnation; /* as it is registered */
+	uint32_t id;	      /* in the map; 0: not registered */
+	struct note *note;    /* NULL: none, and unclean after a crash */
 	bool is_unclean;
 	bool is_stale; /* the cluster saw a later start of it (R2) */
 };
@@ -74,6 +74,7 @@ struct node {
 	struct pg_set **sets;
 	unsigned store_count;
 	struct node_store *stores;
+	char *note_dir;
 	struct gateway_hub *hub;
 	struct state *state;
 	struct caretaker *caretaker;

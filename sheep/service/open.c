@@ -19,7 +19,6 @@
 #include "sheep/service/identity.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
-#include "sheep/service/note_lsn.h"
 
 /* ---- signals ---- */
 
@@ -94,23 +93,24 @@ static void on_store_corrupt(void *context, struct store *store, uint32_t pg,
 }
 
 /* What did its last end leave? And a new note, which counts from its registration on. */
-static void judge_note(struct node_store *store, const char *dir, const char *path)
+static int judge_store(struct node_store *store, const char *path, struct error *err)
 {
-	struct error err = {0};
+	struct loop *loop = store->node->workers[0].loop;
+	const char *dir = store->node->note_dir;
+	const char *why = note_judge(loop, dir, store->store);
+	struct error no_note = {0};
 
-	store->is_unclean = note_is_unclean(store->node->workers[0].loop, dir, store->store);
-	if (store->is_unclean) {
-		log_warning("store '%s': not stopped cleanly before the machine went down: "
-			    "its copies are filled again",
-			    path);
-	} else if (note_lsn_is_short(dir, store->store)) {
-		store->is_unclean = true;
-		log_warning("store '%s': its log does not reach what it had acknowledged, or the "
-			    "note of that is gone: its copies are filled again",
-			    path);
+	if (why) {
+		log_warning("store '%s': %s: its copies are filled again", path, why);
+		/* The cleaner may append before the registration is applied: its log would reach the note. */
+		int rc = note_remove(loop, dir, store->store, err);
+		if (rc < 0)
+			return rc;
 	}
-	if (note_lsn_open(dir, store->store, &store->note, &err) < 0)
-		log_warning("%s: after a crash it will count as unclean", err.text);
+	store->is_unclean = why;
+	if (note_open(loop, dir, store->store, &store->note, &no_note) < 0)
+		log_warning("%s: after a crash it will count as unclean", no_note.text);
+	return 0;
 }
 
 static int open_stores(struct node *node, struct error *err)
@@ -122,6 +122,9 @@ static int open_stores(struct node *node, struct error *err)
 
 	if (rc < 0)
 		return rc;
+	node->note_dir = strdup(dir);
+	if (!node->note_dir)
+		return error_set(err, -ENOMEM, "stores");
 	for (unsigned i = 0; i < node->settings->stores.count; i++) {
 		struct node_store *store = &node->stores[i];
 		const struct store_callbacks callbacks = {
@@ -134,7 +137,9 @@ static int open_stores(struct node *node, struct error *err)
 			return rc; /* the text names it */
 		node->store_count++;
 		store->start = random_u64(loop_random(loop));
-		judge_note(store, dir, path);
+		rc = judge_store(store, path, err);
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include "lib/base/log.h"
 #include "lib/base/size.h"
 #include "sheep/service/node_priv.h"
+#include "sheep/service/note.h"
 
 /* A proposal whose outcome nobody waits for is given up after so long. */
 #define COMMAND_NS (10 * NS_PER_S)
@@ -200,6 +201,18 @@ struct failed_mail {
 	int error;
 };
 
+/* On the engine's loop: in the log, and no note of it may stay, as none was published when it failed early. */
+static void report_failed(struct node_store *store)
+{
+	struct node *node = store->node;
+	struct error err = {0};
+
+	if (store->id)
+		node_propose(node, cluster_command_store_failed(store->id, store->incarnation));
+	if (note_remove(node->workers[0].loop, node->note_dir, store->store, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 static void deliver_failed(struct loop *loop, struct loop_mail *loop_mail)
 {
 	struct failed_mail *mail = container_of_type(loop_mail, struct failed_mail, mail);
@@ -207,9 +220,8 @@ static void deliver_failed(struct loop *loop, struct loop_mail *loop_mail)
 
 	if (mail->worker)
 		pg_set_store_failed(mail->worker->set, store->store, mail->error);
-	else if (store->id)
-		node_propose(store->node,
-			     cluster_command_store_failed(store->id, store->incarnation));
+	else
+		report_failed(store);
 	free(mail);
 }
 
@@ -233,6 +245,7 @@ void worker_store_failed(struct node_store *store, int error)
 {
 	struct node *node = store->node;
 
+	note_void(store->note);
 	for (unsigned i = 0; i < node->worker_count; i++)
 		post_failed(store, &node->workers[i], node->workers[i].loop, error);
 	post_failed(store, NULL, node->workers[0].loop, error);

@@ -19,8 +19,12 @@
 
 /* ---- the made-up store ---- */
 
+enum { SHARDS = 3 };
+
 struct store {
 	struct store_identity identity;
+	uint64_t lsns[SHARDS + 1]; /* where its log ends */
+	uint64_t *note;
 };
 
 const struct store_identity *store_identity(const struct store *store)
@@ -33,11 +37,24 @@ const char *store_path(const struct store *store)
 	return "/store";
 }
 
+uint64_t store_lsn(const struct store *store, unsigned shard)
+{
+	return store->lsns[shard];
+}
+
+void store_keep_note(struct store *store, uint64_t *lsns)
+{
+	store->note = lsns;
+	for (unsigned i = 0; lsns && i < store->identity.shards; i++)
+		lsns[i] = store->lsns[i];
+}
+
 struct bench {
 	struct sim_world *world;
 	struct sim_host *host;
 	struct loop *loop;
 	struct store store;
+	struct note *note;
 	char dir[NOTE_PATH_MAX];
 };
 
@@ -95,7 +112,10 @@ static int setup(void **state)
 	mkdirs(bench, "/proc/sys/kernel/random");
 	boot(bench, 1);
 	assert_int_equal(note_dir(bench->loop, "/notes", bench->dir, &err), 0);
-	bench->store.identity = (struct store_identity){.uuid = {{7}}, .incarnation = 5};
+	bench->store = (struct store){
+		.identity = {.uuid = {{7}}, .incarnation = 5, .shards = SHARDS},
+		.lsns = {100, 7, 0},
+	};
 	*state = bench;
 	return 0;
 }
@@ -104,22 +124,55 @@ static int teardown(void **state)
 {
 	struct bench *bench = *state;
 
+	note_close(bench->note, bench->loop);
 	sim_world_free(bench->world);
 	free(bench);
 	return 0;
+}
+
+/* A start: what note_open() and note_publish() do are its halves. */
+static void open_note(struct bench *bench)
+{
+	struct error err = {0};
+
+	note_close(bench->note, bench->loop);
+	bench->note = NULL;
+	if (note_open(bench->loop, bench->dir, &bench->store, &bench->note, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static int publish_note(struct bench *bench, struct error *err)
+{
+	return note_publish(bench->note, bench->loop, bench->dir, &bench->store, err);
 }
 
 static void write_note(struct bench *bench)
 {
 	struct error err = {0};
 
-	if (note_write(bench->loop, bench->dir, &bench->store, &err) < 0)
+	open_note(bench);
+	if (publish_note(bench, &err) < 0)
 		fail_msg("%s", err.text);
+}
+
+/* The store has something more in its log, and acknowledges it. */
+static void acknowledge(struct bench *bench, unsigned shard, uint64_t lsn)
+{
+	bench->store.lsns[shard] = bench->store.note[shard] = lsn;
+}
+
+static void expect_unclean(struct bench *bench, const char *text)
+{
+	const char *why = note_judge(bench->loop, bench->dir, &bench->store);
+
+	assert_non_null(why);
+	if (!strstr(why, text))
+		fail_msg("'%s', not '%s'", why, text);
 }
 
 static bool is_unclean(struct bench *bench)
 {
-	return note_is_unclean(bench->loop, bench->dir, &bench->store);
+	return note_judge(bench->loop, bench->dir, &bench->store) != NULL;
 }
 
 /* ---- the tests ---- */
@@ -138,12 +191,12 @@ static void test_other_boot_may_have_lost_something(void **state)
 
 	write_note(bench);
 	boot(bench, 2);
-	assert_true(is_unclean(bench));
+	expect_unclean(bench, "before the machine went down");
 }
 
 static void test_without_a_note_nothing_is_believed(void **state)
 {
-	assert_true(is_unclean(*state));
+	expect_unclean(*state, "no note");
 }
 
 static void test_clean_stop_needs_no_note(void **state)
@@ -152,7 +205,8 @@ static void test_clean_stop_needs_no_note(void **state)
 
 	bench->store.identity.was_clean = true;
 	assert_false(is_unclean(bench));
-	bench->store.identity = (struct store_identity){.is_new = true};
+	bench->store.identity.was_clean = false;
+	bench->store.identity.is_new = true;
 	assert_false(is_unclean(bench));
 }
 
@@ -183,13 +237,122 @@ static void test_store_older_than_its_note_was_restored(void **state)
 
 	write_note(bench);
 	bench->store.identity.incarnation--;
-	assert_true(is_unclean(bench));
+	expect_unclean(bench, "older");
+}
+
+/* Its disk has lost its power, and the machine has not: the boot is the same, the log is shorter. */
+static void test_log_must_reach_what_was_acknowledged_in_each_shard(void **state)
+{
+	struct bench *bench = *state;
+
+	write_note(bench);
+	for (unsigned i = 0; i < SHARDS; i++) {
+		acknowledge(bench, i, 200 + i);
+		assert_false(is_unclean(bench));
+		bench->store.lsns[i]--;
+		expect_unclean(bench, "does not reach");
+		bench->store.lsns[i] += 2; /* what nobody was told of may be there */
+		assert_false(is_unclean(bench));
+	}
+	bench->store.lsns[0] = 0;
+	bench->store.identity.was_clean = true; /* synced, and nothing came after it */
+	assert_false(is_unclean(bench));
+}
+
+/* --loops may change, shards never do: another number is another store's. */
+static void test_note_of_other_shards_is_none(void **state)
+{
+	struct bench *bench = *state;
+
+	write_note(bench);
+	bench->store.identity.shards--;
+	expect_unclean(bench, "no note");
+	bench->store.identity.shards += 2;
+	expect_unclean(bench, "no note");
+	bench->store.identity.shards--;
+	assert_false(is_unclean(bench));
+}
+
+/* Killed between opening and registration, the next start must find what this one did. */
+static void test_start_that_never_serves_leaves_the_note_as_it_is(void **state)
+{
+	struct bench *bench = *state;
+
+	write_note(bench);
+	acknowledge(bench, 0, 150);
+	bench->store.identity.incarnation++;
+	open_note(bench);
+	acknowledge(bench, 0, 160); /* by the cleaner, which waits for nobody */
+	assert_false(is_unclean(bench));
+	bench->store.lsns[0] = 150;
+	assert_false(is_unclean(bench));
+	bench->store.lsns[0] = 149;
+	expect_unclean(bench, "does not reach");
+	/* The same after a power failure: it must not make the next one call itself clean. */
+	bench->store.lsns[0] = 150;
+	boot(bench, 2);
+	expect_unclean(bench, "before the machine went down");
+	open_note(bench);
+	expect_unclean(bench, "before the machine went down");
+	assert_int_equal(publish_note(bench, NULL), 0);
+	assert_false(is_unclean(bench));
+}
+
+static void test_note_that_was_found_wanting_can_be_removed(void **state)
+{
+	struct bench *bench = *state;
+	struct error err = {0};
+
+	write_note(bench);
+	acknowledge(bench, 0, 150);
+	bench->store.lsns[0] = 120;
+	expect_unclean(bench, "does not reach");
+	assert_int_equal(note_remove(bench->loop, bench->dir, &bench->store, &err), 0);
+	bench->store.lsns[0] = 155; /* after what was lost */
+	expect_unclean(bench, "no note");
+	assert_int_equal(note_remove(bench->loop, bench->dir, &bench->store, &err), 0);
+	mkdirs(bench, note_file(bench)); /* who knows what that is */
+	assert_true(note_remove(bench->loop, bench->dir, &bench->store, &err) < 0);
+	assert_non_null(strstr(err.text, "/store"));
+	expect_unclean(bench, "no note");
+}
+
+/* What the kernel had taken may be lost when the disk refuses it (R3). */
+static void test_store_that_stopped_on_an_error_is_unclean_ever_after(void **state)
+{
+	struct bench *bench = *state;
+	struct error err = {0};
+
+	write_note(bench);
+	note_void(bench->note);
+	expect_unclean(bench, "no note");
+	/* Also when it stops before its registration is applied. */
+	open_note(bench);
+	note_void(bench->note);
+	assert_true(publish_note(bench, &err) < 0);
+	expect_unclean(bench, "no note");
+	write_note(bench);
+	assert_false(is_unclean(bench));
+}
+
+static void test_store_keeps_no_note_where_none_can_be_made(void **state)
+{
+	struct bench *bench = *state;
+	struct error err = {0};
+	struct note *note;
+
+	write_note(bench);
+	assert_true(note_open(bench->loop, "/no/such/place", &bench->store, &note, &err) < 0);
+	assert_non_null(strstr(err.text, "/no/such/place"));
+	sim_host_set_disk_size(bench->host, 0);
+	assert_int_equal(note_open(bench->loop, bench->dir, &bench->store, &note, &err), -ENOSPC);
 }
 
 static void test_garbage_is_no_note(void **state)
 {
 	static const char *const garbage[] = {
 		"",
+		"00000001-1111-4222-8333-444444444444 5\n", /* an older sheep's: no LSNs */
 		"\n",
 		"00000001-1111-4222-8333-444444444444",
 		"00000001-1111-4222-8333-444444444444 x",
@@ -209,6 +372,7 @@ static void test_garbage_is_no_note(void **state)
 	write_file(bench, note_file(bench), large);
 	assert_true(is_unclean(bench));
 	free(large);
+	write_file(bench, note_file(bench), "");
 	write_note(bench); /* it takes the place of garbage, whole */
 	assert_false(is_unclean(bench));
 }
@@ -221,7 +385,8 @@ static void test_unknown_boot_is_unclean_and_writes_no_note(void **state)
 	write_note(bench);
 	write_file(bench, BOOT_ID, "not a boot id\n");
 	assert_true(is_unclean(bench));
-	assert_true(note_write(bench->loop, bench->dir, &bench->store, &err) < 0);
+	open_note(bench);
+	assert_true(publish_note(bench, &err) < 0);
 	assert_non_null(strstr(err.text, "/store"));
 }
 
@@ -247,6 +412,12 @@ int main(void)
 		NOTE_TEST(test_damaged_log_is_unclean_whatever_the_note_says),
 		NOTE_TEST(test_start_that_never_served_changes_nothing),
 		NOTE_TEST(test_store_older_than_its_note_was_restored),
+		NOTE_TEST(test_log_must_reach_what_was_acknowledged_in_each_shard),
+		NOTE_TEST(test_note_of_other_shards_is_none),
+		NOTE_TEST(test_start_that_never_serves_leaves_the_note_as_it_is),
+		NOTE_TEST(test_note_that_was_found_wanting_can_be_removed),
+		NOTE_TEST(test_store_that_stopped_on_an_error_is_unclean_ever_after),
+		NOTE_TEST(test_store_keeps_no_note_where_none_can_be_made),
 		NOTE_TEST(test_garbage_is_no_note),
 		NOTE_TEST(test_unknown_boot_is_unclean_and_writes_no_note),
 		NOTE_TEST(test_directory_that_cannot_be_is_named),
