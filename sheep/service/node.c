@@ -169,6 +169,7 @@ static int confirm_registration(struct node *node, struct error *err)
 			rc = store_clear_lost_log(store->store, err);
 		if (rc < 0)
 			return rc;
+		store_set_unclean(store->store, false);
 	}
 	return 0;
 }

@@ -100,6 +100,8 @@ static int judge_store(struct node_store *store, const char *path, struct error 
 	const char *why = note_judge(loop, dir, store->store);
 	struct error no_note = {0};
 
+	store->is_unclean = why;
+	store_set_unclean(store->store, why);
 	if (why) {
 		log_warning("store '%s': %s: its copies are filled again", path, why);
 		/* The cleaner may append before the registration is applied: its log would reach the note. */
@@ -107,7 +109,6 @@ static int judge_store(struct node_store *store, const char *path, struct error 
 		if (rc < 0)
 			return rc;
 	}
-	store->is_unclean = why;
 	if (note_open(loop, dir, store->store, &store->note, &no_note) < 0)
 		log_warning("%s: after a crash it will count as unclean", no_note.text);
 	return 0;

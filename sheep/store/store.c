@@ -340,7 +340,7 @@ void store_close(struct store *store)
 		is_stopped &= store->shards[i].state == SHARD_STOPPED;
 		is_busy |= shard_is_busy(&store->shards[i]);
 	}
-	if (is_stopped) {
+	if (is_stopped && !store->is_unclean) {
 		struct error err;
 		store->is_clean = true;
 		if (super_write(store, &err) < 0)
@@ -407,6 +407,11 @@ int store_clear_lost_log(struct store *store, struct error *err)
 {
 	store->identity.lost_log = false;
 	return super_write(store, err);
+}
+
+void store_set_unclean(struct store *store, bool is_unclean)
+{
+	store->is_unclean = is_unclean;
 }
 
 const struct store_identity *store_identity(const struct store *store)

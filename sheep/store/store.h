@@ -120,6 +120,11 @@ int store_set_incarnation(struct store *store, uint64_t incarnation, struct erro
 int store_set_cluster(struct store *store, const struct uuid *cluster, struct error *err);
 /* The registration that says so is applied: lost_log need not be told at the next start. As above. */
 int store_clear_lost_log(struct store *store, struct error *err);
+/*
+ * It may have lost something, and nobody has been told of that: store_close() is not to mark it clean, or the next start would
+ * forget it. Until the registration that says so is applied. On the first loop's thread, or before the loops run.
+ */
+void store_set_unclean(struct store *store, bool is_unclean);
 const struct store_identity *store_identity(const struct store *store);
 const char *store_path(const struct store *store);
 bool store_is_failed(const struct store *store);
@@ -147,7 +152,7 @@ void store_keep_note(struct store *store, uint64_t *lsns);
 /*
  * Stop a shard: completes @op when nothing of it is in flight, its log is synced and a checkpoint
  * is written; no call on it may follow. When all shards have stopped, store_close() marks the store clean
- * (unless it has failed) and frees it. It never waits: a failed one goes with the last message that its shards
+ * (unless it has failed or is set unclean) and frees it. It never waits: a failed one goes with the last message that its shards
  * have sent each other and with the last operation that was in flight; one that hangs for ever keeps its
  * memory for ever. None of its loops turns meanwhile, but for the caller's own. A store_close() of a
  * store that has neither stopped nor failed is a crash: for tests.

@@ -319,6 +319,7 @@ struct store {
 	uint32_t segments; /* per shard */
 	uint32_t shard_count;
 	bool is_clean;	   /* as the superblock on disk says */
+	bool is_unclean;   /* it stays so, however it is closed: store_set_unclean() */
 	bool is_failed;	   /* atomic */
 	bool was_reported; /* atomic: failed() was called */
 	uint32_t users;	   /* atomic: who has opened it, and mail on its way to shards */

@@ -72,6 +72,27 @@ static void test_everything_survives_a_clean_stop(void **state)
 		assert_int_equal(tag_at(rig, i % 4, 1, i, i * 13 + 2), 1 + i * 3 + 2);
 }
 
+/* Stopped before anybody heard of it (no quorum, say), it must not come back as a clean one. */
+static void test_unclean_store_is_no_clean_one_after_a_clean_stop(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_stop(rig);
+	for (unsigned round = 0; round < 2; round++) {
+		rig_open_ok(rig);
+		assert_int_equal(store_identity(rig->store)->was_clean, round == 0);
+		store_set_unclean(rig->store, true);
+		rig_stop(rig);
+	}
+	rig_open_ok(rig);
+	assert_false(store_identity(rig->store)->was_clean);
+	store_set_unclean(rig->store, true);
+	store_set_unclean(rig->store, false);
+	rig_stop(rig);
+	rig_open_ok(rig);
+	assert_true(store_identity(rig->store)->was_clean);
+}
+
 static void test_synced_entries_survive_a_power_cut(void **state)
 {
 	struct rig *rig = *state;
@@ -961,6 +982,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_written_blocks_are_read_back),
 		TEST(test_everything_survives_a_clean_stop),
+		TEST(test_unclean_store_is_no_clean_one_after_a_clean_stop),
 		TEST(test_synced_entries_survive_a_power_cut),
 		TEST(test_entry_with_another_previous_version_is_refused),
 		TEST(test_missing_object_takes_pushes_only_and_is_not_served),
