@@ -41,8 +41,15 @@ for ((round = 1; round <= rounds; round++)); do
 	wait_until 30 has_acknowledged $((200 + RANDOM % 1500))
 	cut_disk $victim "${hows[$((round % ${#hows[@]}))]}" $RANDOM >"$work/cut.out"
 	[ $note = kept ] || rm -f "$work/run$victim"/*.note
+	lines=$(wc -l <"$work/sheep$victim.log")
 	start_sheep $victim
 	wait_until 60 sheep_is_up $victim
+	verdict=$(tail -n +$((lines + 1)) "$work/sheep$victim.log" | sed -n "s/.*store$victim': \(.*\): its copies.*/\1/p")
+	# A kept note is of this boot: only a log that does not reach it shows what was lost.
+	case "$note: $verdict" in
+	kept:\ | "kept: its log does not reach"* | "lost: was not stopped cleanly, and no note"*) ;;
+	*) fail "round $round: note $note, and the store says '$verdict'" ;;
+	esac
 	wait_until 30 has_acknowledged $(($(cat "$work/history.progress") + 300))
 	touch "$work/stop"
 	wait $load || { cat "$work/load.out"; fail "round $round: the load"; }
@@ -56,7 +63,7 @@ for ((round = 1; round <= rounds; round++)); do
 	for i in 1 2 3; do [ $i = $victim ] || start_sheep $i; done
 	for i in 1 2 3; do wait_until 60 sheep_is_up $i; done
 	wait_healthy 3 >/dev/null
-	echo "round $round: sheep $victim (${disk_type[$victim]}), ${hows[$((round % ${#hows[@]}))]} survives, note $note: $(cat "$work/cut.out")"
+	echo "round $round: sheep $victim (${disk_type[$victim]}), ${hows[$((round % ${#hows[@]}))]} survives, note $note: $(cat "$work/cut.out"); ${verdict:-clean}"
 	cat "$work/load.out"
 	timeout 300 $history next "$work/history" "$work/history.next"
 done
