@@ -74,7 +74,7 @@ static bool is_primary(const struct pg *pg, const struct net_request *request)
 
 static int judge(const struct pg *pg, const struct net_request *request, uint64_t epoch)
 {
-	if (!pg || (RULE(R1_REGISTERED_FIRST) && !pg->store->is_known))
+	if (!pg || !pg->store->is_known)
 		return COVERED("gate: no such seat", -E_NOT_FOUND);
 	if (pg->state == PG_FAILED)
 		return COVERED("gate: failed store", -E_STORE_FAILED);

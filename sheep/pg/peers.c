@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
 #define SILENCE_MIN_NS (500 * NS_PER_MS)
@@ -55,9 +56,11 @@ const struct cluster_node *pg_peers_self(const struct pg_peers *peers,
 	const struct wire_identity *identity = net_identity(peers->net);
 	const struct cluster_node *node = cluster_node_by_uuid(map, &identity->node);
 
-	return node && node->flags & CLUSTER_NODE_UP && node->incarnation == identity->incarnation
-		       ? node
-		       : NULL;
+	if (!node || !(node->flags & CLUSTER_NODE_UP))
+		return NULL;
+	/* R1: as long as it shows an earlier start of ours we have no part in anything. */
+	return node->incarnation == identity->incarnation || !RULE(R1_REGISTERED_FIRST) ? node
+											: NULL;
 }
 
 static void link_free(struct pg_peers *peers, struct peer_link *link)
