@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "lib/base/assert.h"
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 
 struct pg_counters herd_totals;
@@ -236,6 +237,21 @@ static void node_init(struct herd *herd, unsigned number)
 		       sim_host_address(node->host));
 }
 
+#ifdef SHEEPFOLD_MUTATIONS
+/* TEST_MUTATE: a rule that is switched off in programs that know none of that. */
+static void mutate(void)
+{
+	const char *rule = getenv("TEST_MUTATE");
+
+	if (rule && !rule_switch_off(rule))
+		exit(2);
+}
+#else
+static void mutate(void)
+{
+}
+#endif
+
 struct herd *herd_new(const struct herd_options *options)
 {
 	/* The load writes through all gateways at a time. */
@@ -252,6 +268,7 @@ struct herd *herd_new(const struct herd_options *options)
 		.compact_entries = 200,
 	};
 
+	mutate();
 	(void)log_set_current(&outside);
 	herd->options = *options;
 	if (!herd->options.store_bytes)

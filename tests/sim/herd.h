@@ -191,8 +191,9 @@ int herd_clear(struct herd *herd, unsigned node, enum gateway_io_kind kind, uint
 int herd_flush(struct herd *herd, unsigned node);
 /* Begin a write and do not wait; it is checked like the others. */
 void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
-void herd_load_free(struct herd *herd);
 void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
+void herd_flush_begin(struct herd *herd, unsigned node);
+void herd_load_free(struct herd *herd);
 /* All members in sync of each PG have the same objects, versions and sums. */
 void herd_compare_copies(struct herd *herd);
 /* Everything through every gateway, and all copies of each PG against each other. */

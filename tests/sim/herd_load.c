@@ -506,6 +506,11 @@ void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t
 		    length / SECTOR);
 }
 
+void herd_flush_begin(struct herd *herd, unsigned node)
+{
+	(void)begin(load_of(herd), &herd->nodes[node], GATEWAY_FLUSH, 0, 0);
+}
+
 /* ---- the end ---- */
 
 void herd_check(struct herd *herd)

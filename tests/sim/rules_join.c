@@ -116,6 +116,184 @@ static void a_write_before_the_object_is_compared(uint64_t seed)
 	stage_end(&s);
 }
 
+/* ---- pushes and joins that are cut short ---- */
+
+static void kill_primary(struct stage *s)
+{
+	herd_kill(s->herd, s->p, SIM_DEATH_CERTAIN);
+}
+
+/*
+ * At the floor P pushes to J what nobody else has yet, half of it, and dies. A leads, with the version that J
+ * has: J must not pass for equal (J3).
+ */
+static void a_push_that_ends_half_way(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 3, 3, 2);
+	stage_lose(&s, s.b);
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	for (uint64_t i = 0; i < 30; i++)
+		herd_write_begin(s.herd, s.p, MIB + i * 64 * KIB, 64 * KIB);
+	herd_run(s.herd, 50);
+	herd_kill(s.herd, s.a, SIM_DEATH_CERTAIN);
+	stage_reach(&s, s.p);
+	struct cue *cue = stage_cue(&s, SIM_POINT_PUSH_HALF, s.p, 1, kill_primary);
+	herd_start(s.herd, s.b);
+	stage_until_cue(&s, cue, 10000);
+	herd_run(s.herd, 50);
+	herd_start(s.herd, s.a);
+	stage_until_led_by(&s, s.a, 20000);
+	stage_end(&s);
+}
+
+static void slow_proposal(struct stage *s)
+{
+	sim_log_set_delay(s->herd->log, 700 * NS_PER_MS, 701 * NS_PER_MS);
+}
+
+static void hurry(struct stage *s)
+{
+	sim_log_set_delay(s->herd->log, NS_PER_MS, 2 * NS_PER_MS);
+	herd_kill(s->herd, s->a, SIM_DEATH_CERTAIN);
+}
+
+/*
+ * The expand of J's first join is still on its way while J has come back and joins again. It must not
+ * be in sync by that, without what was written meanwhile (J1).
+ */
+static void an_expand_of_a_join_that_has_ended(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 1);
+	stage_lose(&s, s.a);
+	struct cue *counted = stage_cue(&s, SIM_POINT_SEAL_COUNTED, s.p, 1, slow_proposal);
+	struct cue *proposed = stage_cue(&s, SIM_POINT_EXPAND_PROPOSED, s.p, 1, hurry);
+	herd_start(s.herd, s.a);
+	stage_until_cue(&s, counted, 10000);
+	stage_until_cue(&s, proposed, 10000);
+	herd_run(s.herd, 20);
+	/* Its second join goes nowhere, and P is gone as soon as J may think that it has all. */
+	sim_link_set_delay(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host, 5 * NS_PER_S,
+			   5 * NS_PER_S);
+	assert_int_equal(herd_write(s.herd, s.p, 0, 64 * KIB), 0);
+	herd_start(s.herd, s.a);
+	for (unsigned i = 0; i < 1500; i++) {
+		herd_run(s.herd, 1);
+		if (!s.herd->nodes[s.a].store_id || !stage_row_at(&s, s.a) ||
+		    !stage_is_in_sync_at(&s, s.a, s.a))
+			continue;
+		herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+		stage_until_led_by(&s, s.a, 5000);
+		stage_open(&s, s.a);
+		assert_int_equal(herd_read(s.herd, s.a, 0, 64 * KIB), 0);
+		break;
+	}
+	sim_link_set_delay(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host, 100 * NS_PER_US,
+			   200 * NS_PER_US);
+	stage_end(&s);
+}
+
+/* ---- what the comparison of digests is for ---- */
+
+static void write_within(struct stage *s)
+{
+	for (uint64_t i = 0; i < 8; i++)
+		herd_write_begin(s->herd, s->p, i * 64 * KIB, 4 * KIB);
+}
+
+/* Half of the object is pushed when clients write it. */
+static void a_write_into_a_push(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 1);
+	stage_lose(&s, s.a);
+	for (uint64_t at = 0; at < 3 * MIB; at += 64 * KIB)
+		assert_int_equal(herd_write(s.herd, s.p, at, 64 * KIB), 0);
+	struct cue *cue = stage_cue(&s, SIM_POINT_PUSH_HALF, s.p, 1, write_within);
+	herd_start(s.herd, s.a);
+	stage_until_cue(&s, cue, 10000);
+	stage_end(&s);
+}
+
+/* ---- FLUSH and epochs ---- */
+
+/* G does not know of the expand; J has a write that was sent again behind it, and did not sync it (F1). */
+static void a_flush_that_names_an_epoch_of_before(uint64_t seed)
+{
+	struct stage s;
+	unsigned g;
+
+	stage_begin(&s, seed, 3, 2, 1);
+	g = 3 - s.p - s.a;
+	stage_set(&s, "power_loss_wait", 1000);
+	stage_lose(&s, s.a);
+	assert_int_equal(herd_write(s.herd, s.p, 64 * KIB, 64 * KIB), 0);
+	struct cue *cue = stage_cue(&s, SIM_POINT_EXPAND_PROPOSED, s.p, 1, NULL);
+	sim_log_set_delay(s.herd->log, 10 * NS_PER_MS, 12 * NS_PER_MS);
+	herd_start(s.herd, s.a);
+	stage_until_cue(&s, cue, 10000);
+	stage_log_cut(&s, g, true);
+	sim_link_set_delay(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host, 60 * NS_PER_MS,
+			   60 * NS_PER_MS);
+	uint64_t done = herd_load_done(s.herd);
+	herd_write_begin(s.herd, g, 0, 4 * KIB);
+	for (unsigned i = 0; herd_load_done(s.herd) == done && i < 2000; i++)
+		herd_run(s.herd, 1);
+	assert_true(herd_load_done(s.herd) > done);
+	assert_true(stage_is_in_sync_at(&s, s.p, s.a));
+	/* It waits for G's map where it is refused. */
+	done = herd_load_done(s.herd);
+	herd_flush_begin(s.herd, g);
+	herd_run(s.herd, 400);
+	if (herd_load_done(s.herd) > done) {
+		herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+		herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+		stage_log_cut(&s, g, false);
+		herd_start(s.herd, s.a);
+		stage_until_led_by(&s, s.a, 10000);
+		assert_int_equal(herd_read(s.herd, g, 0, 4 * KIB), 0);
+	}
+	stage_log_cut(&s, g, false);
+	sim_link_set_delay(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host, 100 * NS_PER_US,
+			   200 * NS_PER_US);
+	stage_end(&s);
+}
+
+/* FLUSH ends after the expand that came meanwhile: J is asked, too, though it has synced what it acknowledged. */
+static void a_flush_during_which_a_store_joins(uint64_t seed)
+{
+	const struct sim_latency slow = {.read_max_ns = NS_PER_MS,
+					 .write_max_ns = NS_PER_MS,
+					 .sync_min_ns = 250 * NS_PER_MS,
+					 .sync_max_ns = 250 * NS_PER_MS};
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 1);
+	stage_set(&s, "power_loss_wait", 1000);
+	stage_lose(&s, s.a);
+	assert_int_equal(herd_write(s.herd, s.p, 64 * KIB, 64 * KIB), 0);
+	struct cue *cue = stage_cue(&s, SIM_POINT_EXPAND_PROPOSED, s.p, 1, NULL);
+	sim_log_set_delay(s.herd->log, 20 * NS_PER_MS, 25 * NS_PER_MS);
+	herd_start(s.herd, s.a);
+	stage_until_cue(&s, cue, 10000);
+	sim_host_set_latency(s.herd->nodes[s.p].host, &slow);
+	assert_int_equal(herd_write(s.herd, s.p, 0, 4 * KIB), 0);
+	assert_false(stage_is_in_sync_at(&s, s.p, s.a));
+	assert_int_equal(herd_flush(s.herd, s.p), 0);
+	assert_true(stage_is_in_sync_at(&s, s.p, s.a));
+	herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	herd_start(s.herd, s.a);
+	stage_until_led_by(&s, s.a, 10000);
+	stage_open(&s, s.a);
+	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	stage_end(&s);
+}
+
 const struct history_row rules_join[] = {
 	{"a write while an expand is undecided", a_write_while_an_expand_is_undecided, 40, 2,
 	 "W3_SEALED_ACKNOWLEDGE", NULL},
@@ -125,5 +303,14 @@ const struct history_row rules_join[] = {
 	 "F1_ALL_SYNCED", NULL},
 	{"a write before the object is compared", a_write_before_the_object_is_compared, 70, 3,
 	 "J2_COMPARE_ALL", "W2_PREVIOUS_VERSION"},
+	{"a push that ends half way", a_push_that_ends_half_way, 80, 2, "J3_MISSING_FIRST", NULL},
+	{"an expand of a join that has ended", an_expand_of_a_join_that_has_ended, 90, 3,
+	 "J1_JOIN_INDEX", NULL},
+	{"a write into a push", a_write_into_a_push, 170, 3, "J4_DIGEST", "J2_UNDER_LOCK"},
+	{"a write into a push", a_write_into_a_push, 170, 3, "J2_UNDER_LOCK", "J4_DIGEST"},
+	{"a flush that names an epoch of before", a_flush_that_names_an_epoch_of_before, 100, 2,
+	 "F1_SYNC_EPOCH", NULL},
+	{"a flush during which a store joins", a_flush_during_which_a_store_joins, 110, 2,
+	 "F1_REPEAT", "J4_SYNC"},
 	{NULL, NULL, 0, 0, NULL, NULL},
 };

@@ -127,6 +127,154 @@ static void a_read_after_an_expand_that_is_not_applied(uint64_t seed)
 	assert_true(told > 0);
 }
 
+/* ---- one who should not answer ---- */
+
+static void read_in_vain(struct stage *s, unsigned node, unsigned ms)
+{
+	for (unsigned i = 0; i < ms; i += 20) {
+		herd_read_begin(s->herd, node, 0, 64 * KIB);
+		herd_run(s->herd, 20);
+	}
+}
+
+/*
+ * Without leases a read at P asks A. A has taken over, started again, and its map is as old as P's: it must
+ * not answer before it knows what became of its earlier start (R1).
+ */
+static void an_answer_from_the_past(uint64_t seed)
+{
+	unsigned told = 0;
+
+	for (uint64_t at = seed; at < seed + 10; at++) {
+		struct stage s;
+		uint64_t epoch;
+
+		stage_begin(&s, at, 2, 2, 1);
+		stage_set(&s, "lease", 0);
+		epoch = stage_row(&s)->epoch;
+		stage_log_cut(&s, s.p, true);
+		stage_isolate(&s, s.p);
+		stage_until_led_by(&s, s.a, 5000);
+		assert_int_equal(herd_write(s.herd, s.a, 0, 64 * KIB), 0);
+		herd_kill(s.herd, s.a, SIM_DEATH_CERTAIN);
+		sim_log_set_delay(s.herd->log, NS_PER_MS, 3000 * NS_PER_MS);
+		stage_reach(&s, s.p);
+		herd_start(s.herd, s.a);
+		for (unsigned i = 0; i < 150 && !s.herd->nodes[s.a].store_id; i++) {
+			const struct cluster_pg *row = stage_row_at(&s, s.a);
+			told += row && row->epoch == epoch;
+			read_in_vain(&s, s.p, 20);
+		}
+		sim_log_set_delay(s.herd->log, NS_PER_MS, 2 * NS_PER_MS);
+		stage_log_cut(&s, s.p, false);
+		stage_end(&s);
+	}
+	assert_true(told > 10);
+}
+
+/*
+ * A copy of P's directory starts elsewhere while P still runs, and hears nothing of it: whoever leads now
+ * must not serve as long as P may (L3).
+ */
+static void a_second_start_while_the_first_one_serves(uint64_t seed)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 3,
+					     .late = 1,
+					     .copies = 2,
+					     .min_insync = 1,
+					     .pg_count = 1,
+					     .volume_bytes = 16 * MIB};
+	struct herd_node *copy;
+	struct stage s;
+
+	stage_begin_as(&s, &options);
+	copy = &s.herd->nodes[2];
+	copy->uuid = s.herd->nodes[s.p].uuid;
+	copy->incarnation = s.herd->nodes[s.p].incarnation;
+	herd_run(s.herd, 100);
+	stage_log_cut(&s, s.p, true);
+	stage_isolate(&s, s.p);
+	sim_host_copy_disk(copy->host, s.herd->nodes[s.p].host);
+	herd_start(s.herd, 2);
+	herd_write_begin(s.herd, s.a, 0, 64 * KIB);
+	read_in_vain(&s, s.p, 1500);
+	herd_run(s.herd, 3000);
+	assert_int_equal(herd_read(s.herd, s.a, 0, 64 * KIB), 0);
+	herd_kill(s.herd, s.p, SIM_DEATH_SILENT);
+	stage_drop(&s);
+}
+
+/* A's takeover is decided once more, long after it was asked for: P has done nothing since (S0). */
+static void a_takeover_that_comes_late(uint64_t seed)
+{
+	struct stage s;
+	uint64_t epoch;
+
+	stage_begin(&s, seed, 3, 3, 1);
+	epoch = stage_row(&s)->epoch;
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_until_led_by(&s, s.a, 5000);
+	stage_heal(&s);
+	stage_until_led_by(&s, s.p, 10000);
+	herd_run(s.herd, 300);
+	stage_log_cut(&s, s.p, true);
+	for (unsigned i = 0; i < 4; i++) {
+		const struct cluster_takeover row = {
+			.pg = 0, .store = s.herd->nodes[s.a].store_id, .epoch = epoch};
+		herd_propose_by(&s.herd->nodes[s.a], cluster_command_pg_takeover(&row, 1));
+		herd_run(s.herd, 10);
+	}
+	herd_run(s.herd, 50);
+	herd_write_begin(s.herd, s.a, 0, 64 * KIB);
+	read_in_vain(&s, s.p, 1000);
+	stage_log_cut(&s, s.p, false);
+	stage_end(&s);
+}
+
+/* ---- two takeovers in one settle ---- */
+
+static void kill_second(struct stage *s)
+{
+	herd_kill(s->herd, s->a, SIM_DEATH_CERTAIN);
+}
+
+/*
+ * B has writes of 40 objects that nobody else has. A settles them, and dies when it is through with the
+ * first ones: what is left must still be in B's tail, whatever commit point it was told (T2).
+ */
+static void a_second_takeover_within_a_settle(uint64_t seed)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 4,
+					     .copies = 4,
+					     .min_insync = 1,
+					     .pg_count = 1,
+					     .volume_bytes = 42ull * 4 * MIB};
+	struct stage s;
+	unsigned c;
+
+	stage_begin_as(&s, &options);
+	c = 6 - s.p - s.a - s.b;
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[c].host);
+	for (uint64_t i = 1; i <= 40; i++)
+		herd_write_begin(s.herd, s.p, i * 4 * MIB, 4 * KIB);
+	herd_run(s.herd, 100);
+	struct cue *cue = stage_cue(&s, SIM_POINT_ENTRY_APPLIED, s.b, 18, kill_second);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_reach(&s, s.p);
+	stage_until_cue(&s, cue, 10000);
+	stage_until_led_by(&s, s.b, 10000);
+	for (uint64_t i = 1; i <= 40; i++)
+		assert_int_equal(herd_read(s.herd, s.b, i * 4 * MIB, 4 * KIB), 0);
+	herd_kill(s.herd, s.b, SIM_DEATH_CERTAIN);
+	stage_until_led_by(&s, c, 10000);
+	for (uint64_t i = 1; i <= 40; i++)
+		assert_int_equal(herd_read(s.herd, c, i * 4 * MIB, 4 * KIB), 0);
+	stage_drop(&s);
+}
+
 const struct history_row rules_write[] = {
 	{"an entry over another version", an_entry_over_another_version, 1, 2,
 	 "W2_PREVIOUS_VERSION", NULL},
@@ -135,5 +283,11 @@ const struct history_row rules_write[] = {
 	 a_write_without_a_member_that_is_still_listed, 20, 2, "S1_SHRINK_FIRST", NULL},
 	{"a read after an expand that is not applied", a_read_after_an_expand_that_is_not_applied,
 	 30, 1, "L1_JOINING", NULL},
+	{"an answer from the past", an_answer_from_the_past, 120, 1, "R1_REGISTERED_FIRST", NULL},
+	{"a second start while the first one serves", a_second_start_while_the_first_one_serves,
+	 140, 3, "L3_FENCE", NULL},
+	{"a takeover that comes late", a_takeover_that_comes_late, 150, 2, "S0_CONDITION", NULL},
+	{"a second takeover within a settle", a_second_takeover_within_a_settle, 160, 3,
+	 "T2_COMMIT_POINT", NULL},
 	{NULL, NULL, 0, 0, NULL, NULL},
 };

@@ -260,7 +260,8 @@ int sim_engine_open(struct sim_log *log, struct loop *loop, const struct engine_
 
 	if (!uuid_is_null(&options->log) && !uuid_is_equal(&options->log, &log->id))
 		return error_set(err, -E_WRONG_CLUSTER, "simulated log");
-	if (node && node->instance)
+	/* One that is cut off has lost its session: nothing keeps another start out any more. */
+	if (node && node->instance && !node->instance->is_cut)
 		return error_set(err, -EBUSY, "this node is running already");
 	in = sim_must(calloc(1, sizeof(*in)));
 	rc = engine_base_init(&in->engine, &sim_driver, loop, options, callbacks, context, err);
@@ -294,6 +295,8 @@ int sim_engine_open(struct sim_log *log, struct loop *loop, const struct engine_
 static void detach(struct sim_instance *in, enum sim_life life)
 {
 	cds_list_del(&in->link);
+	if (in->node->instance != in)
+		return; /* a later start is there */
 	in->node->instance = NULL;
 	in->node->life = life;
 }
@@ -400,7 +403,8 @@ void sim_engine_set_cut(struct engine *engine, bool is_cut)
 	if (in->is_cut == is_cut || !engine_is_open(engine))
 		return;
 	in->is_cut = is_cut;
-	in->node->life = is_cut ? SIM_GONE : SIM_ALIVE;
+	if (in->node->instance == in)
+		in->node->life = is_cut ? SIM_GONE : SIM_ALIVE;
 	cds_list_for_each_entry_safe(hint, next, &in->held, link) {
 		cds_list_del(&hint->link);
 		push_hint(in, *hint);

@@ -53,7 +53,10 @@ void sim_log_confirm_death(struct sim_log *log, const struct uuid *node, uint64_
 
 /* Without quorum nothing more is committed; what is already goes on being delivered. */
 void sim_log_set_quorum(struct sim_log *log, bool has_quorum);
-/* A cut instance gets nothing, has no quorum, and its proposals wait; the others lose sight of it. */
+/*
+ * A cut instance gets nothing, has no quorum, and its proposals wait; the others lose sight of it. Another start of
+ * its node may be opened meanwhile: then it stays cut.
+ */
 void sim_engine_set_cut(struct engine *engine, bool is_cut);
 /* The clock of this instance's loop is so far behind the others'. */
 void sim_engine_set_lag(struct engine *engine, uint64_t lag_ns);

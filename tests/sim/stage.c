@@ -126,15 +126,21 @@ void stage_begin(struct stage *stage, uint64_t seed, unsigned nodes, uint32_t co
 					     .min_insync = min_insync,
 					     .pg_count = 1,
 					     .volume_bytes = 16 * MIB};
+
+	stage_begin_as(stage, &options);
+}
+
+void stage_begin_as(struct stage *stage, const struct herd_options *options)
+{
 	const struct cluster_pg *row;
 
-	*stage = (struct stage){.herd = herd_new(&options)};
+	*stage = (struct stage){.herd = herd_new(options)};
 	on_stage = stage;
 	sim_point_hook = on_point;
 	row = stage_row(stage);
 	stage->p = stage_node_of(stage, row->target[0]);
 	stage->a = stage_node_of(stage, row->target[1]);
-	stage->b = stage_node_of(stage, row->target[copies > 2 ? 2 : 1]);
+	stage->b = stage_node_of(stage, row->target[options->copies > 2 ? 2 : 1]);
 	stage_until_led_by(stage, stage->p, 10000);
 	assert_int_equal(herd_write(stage->herd, stage->p, 0, 64 * KIB), 0);
 	herd_run(stage->herd, 200); /* commit points are told */

@@ -35,6 +35,8 @@ struct stage {
 /* Everybody is in sync, and 64 KiB at 0 are written and committed at all. */
 void stage_begin(struct stage *stage, uint64_t seed, unsigned nodes, uint32_t copies,
 		 uint32_t min_insync);
+/* The same, of a herd that is made otherwise. */
+void stage_begin_as(struct stage *stage, const struct herd_options *options);
 /* No operation is left; everything is in order, all copies are equal. */
 void stage_end(struct stage *stage);
 /* Nothing is checked. */
