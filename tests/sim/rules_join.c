@@ -219,6 +219,125 @@ static void a_write_into_a_push(uint64_t seed)
 	stage_end(&s);
 }
 
+struct hole {
+	struct store_append append;
+	bool is_there;
+};
+
+static void on_hole(struct store_append *append, int result)
+{
+	struct hole *hole = container_of_type(append, struct hole, append);
+
+	assert_int_equal(result, 0);
+	hole->is_there = true;
+}
+
+/* The first object of the volume is missing at @node from here on, as if it had been found damaged. */
+static void make_hole(struct stage *s, unsigned node)
+{
+	const struct cluster_volume *volume =
+		cluster_volume_by_name(herd_map(s->herd), HERD_VOLUME);
+	struct hole hole = {
+		.append = {.done = on_hole,
+			   .pg = 0,
+			   .family = volume->family,
+			   .key = {.layer = volume->layers[0]},
+			   .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING}};
+	struct store_object object;
+
+	assert_true(store_object(s->herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
+	hole.append.version = object.version;
+	assert_int_equal(store_append(s->herd->nodes[node].store, &hole.append), 0);
+	for (unsigned i = 0; i < 1000 && !hole.is_there; i++)
+		stage_run_us(s, 10);
+	assert_true(hole.is_there);
+	pg_set_store_corrupt(s->herd->nodes[node].set, s->herd->nodes[node].store, 0,
+			     &hole.append.key);
+	s->herd->may_diverge = true;
+}
+
+/*
+ * It is missing at P and at A, and J, who was away, has the very version of it: that is the last copy, and not to
+ * be deleted since P has none (J5).
+ */
+static void a_join_of_who_has_the_last_copy(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 3, 3, 1);
+	stage_lose(&s, s.b);
+	make_hole(&s, s.a);
+	make_hole(&s, s.p);
+	herd_run(s.herd, 500);
+	herd_start(s.herd, s.b);
+	herd_until(s.herd, 30000, herd_is_healthy, "healthy");
+	herd_run(s.herd, 10000); /* holes are looked for again every 5 s */
+	stage_end(&s);
+}
+
+/* A and B are alike, but A misses an object: whoever leads next serves all of them at once (J5). */
+static void a_takeover_where_the_first_has_a_hole(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 3, 3, 1);
+	stage_set(&s, "recovery_paused", 1);
+	make_hole(&s, s.a);
+	for (unsigned i = 0; !(cluster_pg_seat(stage_row(&s), s.herd->nodes[s.a].store_id)->flags &
+			       CLUSTER_SEAT_HOLES);
+	     i++) {
+		assert_true(i < 300);
+		herd_run(s.herd, 10);
+	}
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_until_led_by_other(&s, s.p, 5000);
+	assert_int_equal(stage_node_of(&s, stage_row(&s)->primary), s.b);
+	stage_set(&s, "recovery_paused", 0);
+	stage_end(&s);
+}
+
+/*
+ * J's map is from before the only volume: what it is sent of that volume is no garbage, nor does it judge so before
+ * it has the map under which the primary asks (M2).
+ */
+static void a_join_of_who_never_heard_of_the_volume(uint64_t seed)
+{
+	const struct cluster_property shared = {.key = "access", .value = "shared"};
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 2,
+					     .copies = 2,
+					     .min_insync = 1,
+					     .pg_count = 1,
+					     .volume_bytes = 16 * MIB,
+					     .is_bare = true};
+	struct stage s;
+
+	stage_begin_as(&s, &options);
+	stage_lose(&s, s.a);
+	sim_partition(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	herd_start(s.herd, s.a);
+	for (unsigned i = 0; stage_row(&s)->join_count == 0 || i < 20; i++) {
+		assert_true(i < 300);
+		herd_run(s.herd, 10);
+	}
+	stage_log_cut(&s, s.a, true);
+	for (unsigned i = 0; !cluster_volume_by_name(herd_map(s.herd), HERD_VOLUME); i++) {
+		assert_true(i < 100);
+		herd_propose_by(&s.herd->nodes[s.p],
+				cluster_command_volume_create(HERD_VOLUME, options.volume_bytes, 0,
+							      &shared, 1));
+		herd_run(s.herd, 50);
+	}
+	stage_open(&s, s.p);
+	assert_int_equal(herd_write(s.herd, s.p, 0, 64 * KIB), 0);
+	stage_reach(&s, s.p);
+	herd_run(s.herd, 2500); /* it is filled, but for the end */
+	stage_log_cut(&s, s.a, false);
+	herd_until(s.herd, 30000, herd_is_healthy, "healthy");
+	assert_int_equal(HERD_COUNTER(s.herd, digest_mismatches), 0);
+	stage_end(&s);
+}
+
 /* ---- FLUSH and epochs ---- */
 
 /* G does not know of the expand; J has a write that was sent again behind it, and did not sync it (F1). */
@@ -308,6 +427,12 @@ const struct history_row rules_join[] = {
 	 "J1_JOIN_INDEX", NULL},
 	{"a write into a push", a_write_into_a_push, 170, 3, "J4_DIGEST", "J2_UNDER_LOCK"},
 	{"a write into a push", a_write_into_a_push, 170, 3, "J2_UNDER_LOCK", "J4_DIGEST"},
+	{"a join of who has the last copy", a_join_of_who_has_the_last_copy, 180, 3,
+	 "J5_MISSING_NOT_ABSENT", NULL},
+	{"a takeover where the first has a hole", a_takeover_where_the_first_has_a_hole, 190, 2,
+	 "J5_NOT_PROMOTED", NULL},
+	{"a join of who never heard of the volume", a_join_of_who_never_heard_of_the_volume, 200, 2,
+	 "M2_NEXT_ID", "W1_LATER_EPOCH"},
 	{"a flush that names an epoch of before", a_flush_that_names_an_epoch_of_before, 100, 2,
 	 "F1_SYNC_EPOCH", NULL},
 	{"a flush during which a store joins", a_flush_during_which_a_store_joins, 110, 2,

@@ -291,6 +291,58 @@ static void test_a_push_that_nobody_asked_for_is_refused(void **state)
 	herd_free(herd);
 }
 
+static bool is_joining(struct herd *herd)
+{
+	return cluster_pg(herd_map(herd), 0)->join_count > 0;
+}
+
+/* A store that joins takes pushes of the beginning that it knows, and of no other one (J6). */
+static void test_a_push_of_another_beginning_is_refused(void **state)
+{
+	struct herd *herd = make(23);
+	unsigned primary = (unsigned)herd_primary(herd, 0), victim = (primary + 1) % 3;
+	uint32_t store = herd->nodes[victim].store_id;
+	struct peer_append append;
+	struct liar *liar;
+
+	herd_kill(herd, victim, SIM_DEATH_CERTAIN);
+	for (unsigned i = 0; i < 20; i++) { /* until it is decided, and known to all */
+		herd_propose(herd, cluster_command_setting("recovery_paused", 1));
+		herd_run(herd, 20);
+	}
+	assert_int_equal(herd_write(herd, primary, 0, 4 * KIB), 0);
+	herd_start(herd, victim);
+	herd_until(herd, 5000, is_joining, "joining");
+	herd_run(herd, 500); /* its stream has begun, and nothing is pushed */
+	assert_true(is_joining(herd));
+	liar = liar_new(herd, victim, &herd->nodes[primary].uuid);
+	append = append_of(herd, store);
+	struct peer_push push = {
+		.epoch = append.epoch,
+		.join = to_le64(cluster_pg_join(cluster_pg(herd_map(herd), 0), store)->index),
+		.start = to_le64(1u << 20),
+		.reign = append.reign,
+		.n = to_le64(1),
+		.layer = append.layer,
+		.family = append.family,
+		.store = to_le32(store),
+		.run_count = append.run_count,
+		.block_count = append.block_count,
+		.flags = to_le32(PEER_ENTRY_FIRST | PEER_ENTRY_LAST),
+		.meta_crc = append.meta_crc};
+	memcpy(push.meta, append.meta, sizeof(push.meta));
+	assert_int_equal(tell(liar, PEER_CLASS_BULK, PEER_OP_PUSH, &push, sizeof(push), 4096, NULL),
+			 -E_STALE);
+	liar_free(liar);
+	while (!herd_is_healthy(herd)) {
+		herd_propose(herd, cluster_command_setting("recovery_paused", 0));
+		herd_run(herd, 100);
+	}
+	herd_reopen(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
 static void test_a_write_of_an_ended_session_is_refused(void **state)
 {
 	struct herd *herd = make(4);
@@ -580,6 +632,7 @@ int main(void)
 		cmocka_unit_test(test_a_stranger_is_not_the_primary),
 		cmocka_unit_test(test_an_impostor_is_held_to_the_protocol),
 		cmocka_unit_test(test_a_push_that_nobody_asked_for_is_refused),
+		cmocka_unit_test(test_a_push_of_another_beginning_is_refused),
 		cmocka_unit_test(test_a_write_of_an_ended_session_is_refused),
 		cmocka_unit_test(test_another_start_does_not_confirm_for_the_one_that_led),
 		cmocka_unit_test(test_a_start_that_was_overtaken_leads_no_more),
