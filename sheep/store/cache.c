@@ -302,11 +302,14 @@ static int wait_for(struct shard *shard, struct page *page, struct waiter *waite
 /* A record that is broken: what it said is lost, and the object with it. */
 static void page_lost(struct shard *shard, struct page *page)
 {
+	if (shard_is_failed(shard))
+		return;
 	log_error("store '%s': shard %u: pg %u object %llx.%x: index page %u is damaged",
 		  shard->store->path, shard->number, page->pg, (unsigned long long)page->key.layer,
 		  page->key.index, page->number);
 	memset(page->places, 0, sizeof(page->places));
 	shard->counters.checksum_errors++;
+	damage_wrong_sum(shard, slot_place(page->disk));
 	/* What the page said is not served as a hole, nor does a push that does not know make it good. */
 	shard_corrupt(shard, page->pg, &page->key, 0, 0);
 	index_damage(shard, page->pg, &page->key);
@@ -334,6 +337,8 @@ static void on_loaded(struct io *io, int result)
 	struct cds_list_head waits;
 
 	shard->cache.loading--;
+	if (result < 0)
+		damage_unreadable(shard, slot_place(page->disk), 1, result);
 	segment_unpin(shard, load->segment);
 	load_finish(shard, page, load->buffer->data, result);
 	buffer_put(load->buffer);

@@ -67,6 +67,8 @@ void cleaner_free(struct shard *shard)
 {
 	if (!shard->cleaner)
 		return;
+	if (shard->cleaner->out) /* the shard failed while it was filled */
+		batch_destroy(shard->cleaner->out);
 	buffer_put(shard->cleaner->buffer);
 	free(shard->cleaner);
 	shard->cleaner = NULL;
@@ -122,7 +124,7 @@ static int pick_victim(struct shard *shard, uint32_t *out)
 	for (uint32_t i = 0; i < shard->segment_count; i++) {
 		const struct segment *s = &shard->segments[i];
 		if (s->state != SEGMENT_FULL || s->is_cleaned || s->was_barren ||
-		    s->live_bytes == 0)
+		    s->is_unreadable || s->live_bytes == 0)
 			continue;
 		double used = (double)s->live_bytes / shard->store->segment_bytes;
 		double age = (double)(shard->next_lsn - s->written_lsn);
@@ -385,6 +387,9 @@ static int move_data(struct cleaner *cleaner, const struct batch_entry *e, uint3
 		if (crc != page->crcs[block % DISK_PAGE_BLOCKS]) {
 			shard->counters.checksum_errors++;
 			shard_corrupt(shard, e->pg, &e->key, block, 1);
+			damage_wrong_sum(shard, place);
+			if (shard_is_failed(shard))
+				return -E_STORE_FAILED;
 			continue;
 		}
 		rc = add_block(cleaner, e, object->family, &move, block, place, data);
@@ -511,9 +516,12 @@ static void on_window(struct io *io, int result)
 		/* Unreadable: leave the segment alone; reads of what lives there find out. */
 		log_error("store '%s': shard %u: segment %u cannot be read: %s", shard->store->path,
 			  shard->number, cleaner->victim, err_text(result));
-		shard->segments[cleaner->victim].was_barren = true;
+		shard->segments[cleaner->victim].is_unreadable = true;
 		cleaner->found = 0;
-		finish(cleaner);
+		damage_unreadable(shard, cleaner->victim * shard->segment_blocks + cleaner->block,
+				  cleaner->window_blocks, result);
+		if (!shard_is_failed(shard))
+			finish(cleaner);
 		return;
 	}
 	work(cleaner);

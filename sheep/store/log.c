@@ -147,6 +147,7 @@ static bool switch_segment(struct shard *shard, bool is_internal)
 	shard->block = 0;
 	shard->segments[shard->current].generation = ++shard->generation;
 	shard->segments[shard->current].was_barren = false;
+	shard->segments[shard->current].is_unreadable = false;
 	preparer_kick(shard);
 	SIM_POINT(SEGMENT_LEFT);
 	return true;

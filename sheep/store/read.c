@@ -164,19 +164,24 @@ static void work_is_bad(struct work *work, uint32_t i, uint32_t count)
 	shard_corrupt(work->shard, work->read->pg, &key, work->read->block + i, count);
 }
 
+/* The blocks of one operation. What they show may stop the shard, and then the work is abandoned. */
+
 static void check_blocks(struct work *work, const struct read_io *rio, int result)
 {
 	struct store_read *read = work->read;
 
 	if (result < 0) {
-		work_is_bad(work, rio->first, rio->count);
+		damage_unreadable(work->shard, work->blocks[rio->first].place, rio->count, result);
+		if (!work->is_abandoned)
+			work_is_bad(work, rio->first, rio->count);
 		return;
 	}
-	for (uint32_t i = rio->first; i < rio->first + rio->count; i++) {
+	for (uint32_t i = rio->first; i < rio->first + rio->count && !work->is_abandoned; i++) {
 		uint32_t crc = crc32c(work->buffer->data + i * BLOCK_SIZE, BLOCK_SIZE);
 		uint32_t seed = block_seed(read->family, read->index, read->block + i);
 		if (RULE(D3_BLOCK_SUMS) && (crc ^ seed) != work->blocks[i].crc) {
 			work_is_bad(work, i, 1);
+			damage_wrong_sum(work->shard, work->blocks[i].place);
 			continue;
 		}
 		if (read->crcs)

@@ -83,8 +83,8 @@ struct store_options {
 };
 
 struct store_callbacks {
-	/* The first error from write or sync, or a hung operation: nothing is acknowledged any
-	 * more. Once, on the loop of the shard that saw it. */
+	/* The first error from write or sync, a hung operation, or damage without an end: nothing
+	 * is acknowledged any more. Once, on the loop of the shard that saw it. */
 	void (*failed)(void *context, struct store *store, int error);
 	/* A block failed its checksum: the object is marked missing until it is pushed again. On the
 	 * loop of its shard. What replay finds is marked before store_open() returns, without a

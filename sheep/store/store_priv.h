@@ -63,6 +63,22 @@ struct watch {
 };
 
 /* ---- waiting for pages ---- */
+/* ---- damage.c: what reading finds ---- */
+
+struct damage {
+	uint64_t found_ns;
+	uint32_t count; /* errors, or rounds; 0: none yet */
+	/* where the log ended then */
+	uint64_t generation;
+	uint32_t block;
+	/* what could not be read first */
+	uint32_t place, places;
+};
+
+/* A read of the log failed, or what came has the wrong sum: beyond a bound this stops the shard. */
+void damage_unreadable(struct shard *shard, uint32_t place, uint32_t count, int error);
+void damage_wrong_sum(struct shard *shard, uint32_t place);
+
 
 /* Somebody who waits for `pending` things; ready() runs when the last has come. */
 struct waiter {
@@ -97,8 +113,9 @@ struct segment {
 	uint32_t readers;
 	uint8_t state; /* enum segment_state */
 	bool is_prepared;
-	bool is_cleaned; /* all moved, its last pages wait for the next checkpoint */
-	bool was_barren; /* a whole pass found nothing alive in it */
+	bool is_cleaned;    /* all moved, its last pages wait for the next checkpoint */
+	bool was_barren;    /* a whole pass found nothing alive in it */
+	bool is_unreadable; /* in part: the cleaner leaves it alone */
 };
 
 /* ---- batches ---- */
@@ -290,6 +307,7 @@ struct shard {
 	struct cds_list_head ios;
 	struct watch watch;
 	struct loop_timer tick; /* the cleaner's and preparer's patience */
+	struct damage unreadable, wrong_sums;
 	struct loop_op *stop_op;
 	uint8_t stop_stage;
 	struct loop_mail fail_mail;

@@ -111,7 +111,7 @@ old_reads_fail() {
 	for segment in "$work/store$victim"/segment.*; do
 		cmp -s -n 4096 "$segment" /dev/zero && continue
 		read -r at length < <(extents $victim "${segment##*/}")
-		faulty $victim fail read EIO "$at" 2M >/dev/null
+		faulty $victim fail read EIO "$at" 1M >/dev/null
 		return
 	done
 	fail "the log is empty"
@@ -124,7 +124,7 @@ for type in ext4 ${SHEEPFOLD_LONG:+xfs}; do
 	rm -f "$work"/history*
 	reading_fails old_reads_fail
 	reading_fails rot_everything
-	for fault in "fail write EIO" "fail flush EIO" "fail write ENOSPC"; do
+	for fault in "fail read EIO" "fail write EIO" "fail flush EIO" "fail write ENOSPC"; do
 		store_stops $fault
 	done
 	for fault in "hang" "hang write" "hang flush"; do

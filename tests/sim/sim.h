@@ -131,6 +131,7 @@ enum sim_fault {
 	SIM_FAULT_HANG,
 	SIM_FAULT_LOST,	     /* says that it is done, and did nothing */
 	SIM_FAULT_MISDIRECT, /* a write lands on other blocks of the same file */
+	SIM_FAULT_ENOSPC,
 };
 
 /*
@@ -147,6 +148,9 @@ int sim_host_fault(struct sim_host *host, enum loop_op_kind kind, unsigned nth,
 void sim_host_forget_faults(struct sim_host *host);
 /* Every operation of its files hangs, until it does not. */
 void sim_host_hang_disk(struct sim_host *host, bool is_hanging);
+/* What becomes of every read of its files, while writes go on. */
+enum sim_reads { SIM_READS_WORK, SIM_READS_FAIL, SIM_READS_LIE /* a bit is wrong */ };
+void sim_host_break_reads(struct sim_host *host, enum sim_reads how);
 /*
  * Flip a bit in a page that holds something, on disk and behind its back, in one of the files with
  * more than @size_min bytes. False: there is none.

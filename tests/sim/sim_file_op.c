@@ -98,6 +98,11 @@ void sim_host_hang_disk(struct sim_host *host, bool is_hanging)
 		unhang(inode);
 }
 
+void sim_host_break_reads(struct sim_host *host, enum sim_reads how)
+{
+	host->fs.reads = (uint8_t)how;
+}
+
 int sim_file_unhang(struct sim_host *host, const char *path)
 {
 	struct sim_inode *inode = sim_fs_find(host, path);
@@ -254,6 +259,8 @@ static int perform(struct loop_op *op, struct sim_op *sim_op, int fault)
 	switch (fault) {
 	case SIM_FAULT_EIO:
 		return -EIO;
+	case SIM_FAULT_ENOSPC:
+		return -ENOSPC;
 	case SIM_FAULT_LOST:
 		return op->kind == LOOP_OP_WRITE ? (int)op->length : 0;
 	case SIM_FAULT_MISDIRECT:
@@ -279,7 +286,11 @@ static void on_end(struct sim_event *event)
 		cds_list_add_tail(&sim_op->hanging, &inode->hanging);
 		return;
 	}
+	if (inode && op->kind == LOOP_OP_READ && inode->fs->reads == SIM_READS_FAIL)
+		fault = SIM_FAULT_EIO;
 	result = perform(op, sim_op, fault);
+	if (inode && op->kind == LOOP_OP_READ && inode->fs->reads == SIM_READS_LIE && result > 0)
+		((uint8_t *)op->iov[0].iov_base)[40] ^= 1;
 	tell_done(host_of(op), op);
 	sim_op_free(sim_op);
 	sim_finish(op, result);

@@ -77,6 +77,7 @@ struct sim_fs {
 	uint64_t order;		  /* of writes */
 	struct sim_faults faults; /* of any file */
 	bool is_hanging;
+	uint8_t reads; /* enum sim_reads */
 	struct sim_latency latency;
 	struct sim_disk_watch *watch; /* NULL: nobody */
 };

@@ -67,6 +67,39 @@ static void test_hung_disk_stops_its_store_and_clients_wait_less_than_three_seco
 	       (unsigned long long)(longest / NS_PER_MS));
 }
 
+/*
+ * Nothing can be read and everything be written: a heal is written, read, and fails again. Clients of PGs
+ * that such a store leads must not wait for the end of that.
+ */
+static void test_disk_that_reads_nothing_stops_its_store(void **state)
+{
+	for (unsigned seed = 31; seed <= 34; seed++) {
+		struct herd *herd = loaded(seed);
+		unsigned node = seed % 3;
+		bool fails = seed < 34; /* else what comes is wrong */
+		uint64_t stall;
+
+		sim_host_break_reads(herd->nodes[node].host,
+				     fails ? SIM_READS_FAIL : SIM_READS_LIE);
+		herd_run(herd, fails ? 2000 : 20000);
+		assert_true(store_is_failed(herd->nodes[node].store));
+		herd_run(herd, 3000);
+		stall = herd_load_longest_ns(herd);
+		if (fails && stall >= 3 * NS_PER_S)
+			fail_msg("seed %u: somebody waited for %llu ms", seed,
+				 (unsigned long long)(stall / NS_PER_MS));
+		herd_kill(herd, node, SIM_DEATH_CERTAIN);
+		sim_host_break_reads(herd->nodes[node].host, SIM_READS_WORK);
+		herd->nodes[node].says_unclean = true;
+		herd_start(herd, node);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
 /* A clean stop of a node whose disk hangs does not wait for the disk. */
 static void test_node_with_a_hung_disk_stops(void **state)
 {
@@ -153,6 +186,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			test_hung_disk_stops_its_store_and_clients_wait_less_than_three_seconds),
+		cmocka_unit_test(test_disk_that_reads_nothing_stops_its_store),
 		cmocka_unit_test(test_node_with_a_hung_disk_stops),
 		cmocka_unit_test(test_slow_disks_of_all_stop_nobody),
 		cmocka_unit_test(test_what_the_heir_has_not_written_yet_is_settled_as_it_was_sent),
