@@ -128,12 +128,14 @@ static int check_space(struct shard *shard, const struct store_append *a, uint32
 
 	if (charge == 0)
 		return 0;
-	if (shard->is_file_system_full)
+	if (shard->is_file_system_full || room_is_low(shard))
 		preparer_kick(shard); /* perhaps there is room again: now and then it looks */
+	if (room_is_used_up(shard, ROOM_ANY))
+		return -ENOSPC;
 	if (a->flags & (STORE_UNSEQUENCED | STORE_GRANTED)) {
 		uint64_t extra = (uint64_t)shard->reserve / 4 * shard->store->segment_bytes;
 		uint64_t used = shard->live_bytes + shard->pending_bytes + charge;
-		return used <= shard->usable_bytes + extra ? 0 : -ENOSPC;
+		return used <= log_usable(shard) + extra ? 0 : -ENOSPC;
 	}
 	return charge <= credit ? 0 : -ENOSPC;
 }

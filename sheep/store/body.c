@@ -27,10 +27,12 @@ static void on_body_written(struct io *io, int result)
 	cds_list_add(&w->io.link, &c->spare);
 	if (shard_is_failed(shard))
 		return;
-	if (result < 0) {
+	if (result < 0 && !is_no_room(result)) {
 		shard_fail(shard, result, "write a checkpoint");
 		return;
 	}
+	if (result < 0)
+		c->error = result; /* put off when all writes are back */
 	checkpoint_step(shard);
 }
 
@@ -55,6 +57,7 @@ static int body_flush(struct checkpoint *c)
 	memset(c->buffer->data + c->used, 0, size - c->used);
 	c->body_bytes += c->used;
 	c->used = 0;
+	room_made(shard, c->area, offset + size);
 	if (c->is_blocking)
 		return loop_sync_write(shard->loop, c->files[c->area], c->buffer->data, size,
 				       offset);
@@ -301,6 +304,7 @@ void body_put_shard(struct checkpoint *c)
 	put_segments(c);
 	HASH_ITER(hh, c->shard->pgs, pg, next)
 		put_pg(c, pg);
+	c->shard_bytes = c->body_bytes + c->used;
 }
 
 void body_end(struct checkpoint *c)

@@ -5,6 +5,8 @@
  *                 dirty pages  the table   the log    header, fsync
  *                 to the log
  *
+ * From SAVING on one that gets ENOSPC goes back to IDLE, and is made again later, under the same number.
+ *
  * The moment is the step from FLUSHING to SAVING: segments and PG records are written at
  * once, the chunks of the object tables one by one, and a chunk that is about to change is written first
  * (table_touch()). Pages that are dirty then go into the checkpoint itself. So what is read back is
@@ -23,6 +25,7 @@
 #include "sheep/store/checkpoint.h"
 
 #define WRITES_MAX 4u /* of the body, in flight, before going on with the tables */
+#define RETRY_NS   NS_PER_S
 
 static void on_sealed(struct io *io, int result);
 
@@ -90,8 +93,8 @@ void checkpoint_log_grew(struct shard *shard, uint32_t bytes)
 static const uint8_t next_of[CHECKPOINT_STATES] = {
 	[CHECKPOINT_IDLE] = BIT(CHECKPOINT_FLUSHING) | BIT(CHECKPOINT_SAVING),
 	[CHECKPOINT_FLUSHING] = BIT(CHECKPOINT_SAVING),
-	[CHECKPOINT_SAVING] = BIT(CHECKPOINT_SYNCING),
-	[CHECKPOINT_SYNCING] = BIT(CHECKPOINT_SEALING),
+	[CHECKPOINT_SAVING] = BIT(CHECKPOINT_SYNCING) | BIT(CHECKPOINT_IDLE),
+	[CHECKPOINT_SYNCING] = BIT(CHECKPOINT_SEALING) | BIT(CHECKPOINT_IDLE),
 	[CHECKPOINT_SEALING] = BIT(CHECKPOINT_IDLE),
 };
 
@@ -104,7 +107,7 @@ static void enter(struct checkpoint *c, enum checkpoint_state next)
 /* The moment: nothing of a batch is half applied, and no set of requests is half replaced. */
 static bool can_save(const struct shard *shard)
 {
-	return !shard->is_applying && shard->sets_in_flight == 0;
+	return !shard->is_applying && shard->sets_in_flight == 0 && !preparer_makes_room(shard);
 }
 
 static void begin_saving(struct checkpoint *c)
@@ -114,6 +117,7 @@ static void begin_saving(struct checkpoint *c)
 	enter(c, CHECKPOINT_SAVING);
 	c->making = c->durable + 1;
 	c->area = (uint32_t)(c->making & 1);
+	c->room_before = c->room[c->area];
 	body_begin(c);
 	c->log_bytes = 0;
 	c->is_due = false;
@@ -206,8 +210,38 @@ static void durable(struct checkpoint *c)
 	enter(c, CHECKPOINT_IDLE);
 	c->durable = c->making;
 	c->last_bytes = c->body_bytes;
+	if (c->retry_ns)
+		log_info("store '%s': shard %u: there was room for checkpoint %llu",
+			 shard->store->path, shard->number, (unsigned long long)c->durable);
+	c->retry_ns = 0;
 	shard->counters.checkpoints++;
 	segment_release(shard, c->durable);
+}
+
+/*
+ * The file system has no room for it. What was empty at its moment is so at the next one's: those segments are
+ * freed by that. Its file held an older checkpoint than the newest, and is written from the start.
+ */
+static void put_off(struct checkpoint *c)
+{
+	struct shard *shard = c->shard;
+
+	enter(c, CHECKPOINT_IDLE);
+	if (!c->retry_ns)
+		log_warning("store '%s': shard %u: no room for a checkpoint of %llu KiB and more: "
+			    "put off",
+			    shard->store->path, shard->number,
+			    (unsigned long long)((DISK_BLOCK + c->body_bytes) / KIB));
+	c->room[c->area] = c->room_before;
+	c->error = 0;
+	c->is_due = true;
+	c->retry_ns = loop_now(shard->loop) + RETRY_NS;
+	preparer_kick(shard); /* it stays away from the files meanwhile */
+}
+
+bool checkpoint_is_put_off(const struct shard *shard)
+{
+	return shard->checkpoint->retry_ns != 0;
 }
 
 static void on_sealed(struct io *io, int result)
@@ -217,6 +251,12 @@ static void on_sealed(struct io *io, int result)
 
 	if (shard_is_failed(shard))
 		return;
+	if (is_no_room(result)) {
+		put_off(c);
+		log_kick(shard);
+		shard_check_stop(shard);
+		return;
+	}
 	if (result < 0) {
 		shard_fail(shard, result, "seal a checkpoint");
 		return;
@@ -228,6 +268,7 @@ static void on_sealed(struct io *io, int result)
 		return;
 	}
 	durable(c);
+	preparer_kick(shard); /* it stays away from the files meanwhile */
 	log_kick(shard);
 	shard_check_stop(shard);
 }
@@ -243,11 +284,14 @@ static void seal(struct checkpoint *c)
 
 /*
  * When free segments are few a flush would cost more of them than the checkpoint frees: pages go
- * into the body then, but for those whose record keeps a cleaned segment alive.
+ * into the body then, but for those whose record keeps a cleaned segment alive. Unless there was no room
+ * for such a body.
  */
 static enum cache_flush_kind flush_kind(const struct shard *shard)
 {
-	return segment_available(shard) <= shard->reserve ? FLUSH_CLEANED : FLUSH_ALL;
+	bool is_short = segment_available(shard) <= shard->reserve;
+
+	return is_short && !checkpoint_is_put_off(shard) ? FLUSH_CLEANED : FLUSH_ALL;
 }
 
 static void flush_pages(struct checkpoint *c)
@@ -277,6 +321,14 @@ void checkpoint_step(struct shard *shard)
 		if (((c->flush_left == 0 && shard->cache.flushes == 0) || is_stalled) &&
 		    can_save(shard))
 			begin_saving(c);
+	}
+	if (is_no_room(c->error)) {
+		if (c->writes > 0)
+			return;
+		put_off(c);
+		log_kick(shard);
+		shard_check_stop(shard);
+		return;
 	}
 	if (c->state == CHECKPOINT_SAVING) {
 		while (c->writes < WRITES_MAX && c->error == 0 && !c->is_all_saved)
@@ -321,7 +373,7 @@ static bool is_space_due(const struct shard *shard)
 }
 
 /* Half of the cache, but never more than half a segment takes: a checkpoint must find room for them. */
-static uint32_t dirty_max(const struct shard *shard)
+uint32_t checkpoint_dirty_max(const struct shard *shard)
 {
 	return min_of(shard->cache.pages_max, shard->store->segment_bytes / PAGE_CHARGE) / 2;
 }
@@ -333,12 +385,18 @@ void checkpoint_kick(struct shard *shard, bool is_forced)
 
 	if (is_forced)
 		c->is_due = true;
+	if (c->state == CHECKPOINT_IDLE && loop_now(shard->loop) < c->retry_ns) {
+		if (!loop_timer_is_armed(&shard->tick) && shard->state == SHARD_RUNNING)
+			loop_timer_start(shard->loop, &shard->tick, c->retry_ns);
+		return;
+	}
 	if (c->state == CHECKPOINT_IDLE &&
 	    (c->is_due || c->log_bytes >= interval(shard) || is_space_due(shard))) {
 		enter(c, CHECKPOINT_FLUSHING);
 		c->flush_left = cache->dirty_count;
-	} else if (c->state == CHECKPOINT_IDLE && cache->dirty_count > dirty_max(shard) &&
-		   cache->flushes == 0 && flush_kind(shard) == FLUSH_ALL) {
+	} else if (c->state == CHECKPOINT_IDLE &&
+		   cache->dirty_count > checkpoint_dirty_max(shard) && cache->flushes == 0 &&
+		   flush_kind(shard) == FLUSH_ALL) {
 		(void)cache_flush(shard, FLUSH_ALL);
 	}
 	checkpoint_step(shard);
@@ -363,6 +421,8 @@ int checkpoint_write_now(struct shard *shard, struct error *err)
 	if (rc >= 0)
 		rc = loop_sync_fsync(shard->loop, c->files[c->area]);
 	c->is_blocking = false;
+	if (is_no_room(rc))
+		put_off(c);
 	if (rc < 0)
 		return error_set(err, rc, "store '%s': write the checkpoint of shard %u",
 				 shard->store->path, shard->number);

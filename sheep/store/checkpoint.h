@@ -42,6 +42,10 @@ struct checkpoint {
 	uint32_t body_crc;
 	uint32_t writes; /* in flight */
 	int error;
+	uint64_t shard_bytes; /* of the newest one: all but objects */
+	uint64_t room[2];     /* of each file: what is written, so that there is space for it */
+	uint64_t room_before; /* when this one began */
+	uint64_t retry_ns;    /* put off until then; 0: not */
 	struct cds_list_head spare;
 	/* the next chunk to save */
 	uint32_t pg;

@@ -402,15 +402,22 @@ void log_free(struct shard *shard)
 
 /* ---- credit ---- */
 
+/* Segments that cannot be had do not count. */
+uint64_t log_usable(const struct shard *shard)
+{
+	uint32_t unfilled = shard->is_file_system_full ? segment_unfilled(shard) : 0;
+
+	return unfilled ? store_usable_bytes(shard->store, shard->segment_count - unfilled)
+			: shard->usable_bytes;
+}
+
 uint64_t log_credit(const struct shard *shard)
 {
-	uint64_t usable = shard->usable_bytes;
+	uint64_t usable = log_usable(shard);
 	uint64_t used = shard->live_bytes + shard->pending_bytes +
 			(uint64_t)shard->cache.unplaced * PAGE_CHARGE;
 
-	if (shard->is_file_system_full) {
-		uint64_t lost = (uint64_t)segment_unfilled(shard) * shard->store->segment_bytes;
-		usable = usable > lost ? usable - lost : 0;
-	}
+	if (room_is_used_up(shard, ROOM_CLIENT))
+		return 0;
 	return usable > used ? usable - used : 0;
 }

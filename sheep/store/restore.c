@@ -280,6 +280,9 @@ static int load_body(struct restore *restore, const struct candidate *from)
 		    !bytes_take(&reader, size))
 			return -E_CORRUPT;
 
+		if (entry->kind != DISK_RECORD_OBJECT)
+			restore->shard->checkpoint->shard_bytes += size;
+
 		int rc = records[entry->kind].load(restore, entry, size);
 
 		if (rc != 0)

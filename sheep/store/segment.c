@@ -22,7 +22,7 @@ static const struct {
 } states[SEGMENT_STATES] = {
 	[SEGMENT_RAW] = {"raw", BIT(SEGMENT_PREPARING) | BIT(SEGMENT_FREE)},
 	[SEGMENT_PREPARING] = {"preparing", BIT(SEGMENT_FREE) | BIT(SEGMENT_RAW)},
-	[SEGMENT_FREE] = {"free", BIT(SEGMENT_NEXT)},
+	[SEGMENT_FREE] = {"free", BIT(SEGMENT_NEXT) | BIT(SEGMENT_RAW)},
 	[SEGMENT_NEXT] = {"next", BIT(SEGMENT_CURRENT)},
 	[SEGMENT_CURRENT] = {"current", BIT(SEGMENT_FULL)},
 	[SEGMENT_FULL] = {"full", BIT(SEGMENT_EMPTY)},
@@ -194,14 +194,17 @@ int segment_open_all(struct shard *shard, struct error *err)
 
 /*
  * Fills raw segments, one at a time: WRITING until the end, then SYNCING, then the next one. When the
- * file system is full it stops where it is; a later append lets it try again, from there.
+ * file system is full it stops where it is; a later append lets it try again, from there. The files of
+ * checkpoints come first (MAKING_ROOM, a step at a time): room.c.
  */
 struct preparer {
 	struct shard *shard;
 	struct io io;
 	struct iovec iov;
 	struct buffer *zeroes;
-	enum { PREPARER_IDLE, PREPARER_WRITING, PREPARER_SYNCING } state;
+	enum { PREPARER_IDLE, PREPARER_WRITING, PREPARER_SYNCING, PREPARER_MAKING_ROOM } state;
+	uint32_t area; /* MAKING_ROOM: of which checkpoint file, and up to where */
+	uint64_t end;
 	uint32_t segment;
 	uint64_t offset;
 	bool is_halfway;   /* `segment` is filled up to `offset` */
@@ -246,16 +249,14 @@ static bool wants_more(const struct shard *shard)
 	       shard->state_counts[SEGMENT_RAW] > 0;
 }
 
-static void on_prepared(struct preparer *preparer)
+static void go_on(struct preparer *preparer)
 {
 	struct shard *shard = preparer->shard;
 
-	shard->segments[preparer->segment].is_prepared = true;
-	segment_enter(shard, preparer->segment, SEGMENT_FREE);
 	preparer->state = PREPARER_IDLE;
 	preparer->retry_ns = 0;
 	/* What is left counts again once there is as much ahead as ever. */
-	if (shard->is_file_system_full && !wants_more(shard)) {
+	if (shard->is_file_system_full && !wants_more(shard) && !room_is_low(shard)) {
 		shard->is_file_system_full = false;
 		log_info("store '%s': shard %u: the file system has room again", shard->store->path,
 			 shard->number);
@@ -263,6 +264,21 @@ static void on_prepared(struct preparer *preparer)
 	preparer_kick(shard);
 	log_kick(shard);
 	shard_check_stop(shard);
+}
+
+static void on_prepared(struct preparer *preparer)
+{
+	struct shard *shard = preparer->shard;
+
+	shard->segments[preparer->segment].is_prepared = true;
+	segment_enter(shard, preparer->segment, SEGMENT_FREE);
+	go_on(preparer);
+}
+
+static void on_room(struct preparer *preparer)
+{
+	room_made(preparer->shard, preparer->area, preparer->end);
+	go_on(preparer);
 }
 
 /* The file system has no room: what is prepared is all there is, until somebody makes room. */
@@ -274,12 +290,13 @@ static void on_full(struct preparer *preparer)
 		log_warning(
 			"store '%s': shard %u: the file system is full: going on with %u of %u segments",
 			shard->store->path, shard->number,
-			shard->segment_count - shard->state_counts[SEGMENT_RAW] - 1,
-			shard->segment_count);
+			shard->segment_count - segment_unfilled(shard), shard->segment_count);
 	shard->is_file_system_full = true;
-	segment_enter(shard, preparer->segment, SEGMENT_RAW);
-	/* A sync that found no room does not say where it is missing: again from the start. */
-	preparer->is_halfway = preparer->state == PREPARER_WRITING && preparer->offset > 0;
+	if (preparer->state != PREPARER_MAKING_ROOM) {
+		segment_enter(shard, preparer->segment, SEGMENT_RAW);
+		/* A sync that found no room does not say where it is missing: again from the start. */
+		preparer->is_halfway = preparer->state == PREPARER_WRITING && preparer->offset > 0;
+	}
 	preparer->state = PREPARER_IDLE;
 	preparer->retry_ns = loop_now(shard->loop) + RETRY_NS;
 	log_kick(shard);
@@ -299,6 +316,10 @@ static void on_prepare_io(struct io *io, int result)
 	}
 	if (result < 0) {
 		shard_fail(shard, result, "filling a segment with zeroes");
+		return;
+	}
+	if (preparer->state == PREPARER_MAKING_ROOM) {
+		on_room(preparer);
 		return;
 	}
 	if (preparer->state == PREPARER_SYNCING) {
@@ -344,6 +365,16 @@ bool preparer_is_idle(const struct shard *shard)
 	return shard->preparer->state == PREPARER_IDLE;
 }
 
+bool preparer_makes_room(const struct shard *shard)
+{
+	return shard->preparer->state == PREPARER_MAKING_ROOM;
+}
+
+void *preparer_zeroes(const struct shard *shard)
+{
+	return shard->preparer->zeroes->data;
+}
+
 /* A segment that is partly filled comes first. */
 static uint32_t pick_raw(const struct shard *shard)
 {
@@ -356,21 +387,48 @@ static uint32_t pick_raw(const struct shard *shard)
 	return i;
 }
 
-void preparer_kick(struct shard *shard)
+static bool is_wanted(const struct shard *shard)
 {
-	struct preparer *preparer = shard->preparer;
+	bool is_low = room_is_low(shard);
 
-	if (preparer->state != PREPARER_IDLE || !shard_makes_space(shard))
-		return;
-	if (shard->is_file_system_full ? loop_now(shard->loop) < preparer->retry_ns ||
-						 shard->state_counts[SEGMENT_RAW] == 0
-				       : !wants_more(shard))
-		return;
-	preparer->segment = pick_raw(shard);
-	segment_enter(shard, preparer->segment, SEGMENT_PREPARING);
+	if (!shard->is_file_system_full)
+		return wants_more(shard) || is_low;
+	return loop_now(shard->loop) >= shard->preparer->retry_ns &&
+	       (shard->state_counts[SEGMENT_RAW] > 0 || is_low);
+}
+
+static void fill_segment(struct preparer *preparer)
+{
+	preparer->segment = pick_raw(preparer->shard);
+	segment_enter(preparer->shard, preparer->segment, SEGMENT_PREPARING);
 	if (!preparer->is_halfway)
 		preparer->offset = 0;
 	preparer->is_halfway = false;
 	preparer->state = PREPARER_WRITING;
 	write_next(preparer);
+}
+
+static void make_room(struct preparer *preparer, uint64_t offset, uint32_t length)
+{
+	preparer->end = offset + length;
+	preparer->state = PREPARER_MAKING_ROOM;
+	preparer->iov = (struct iovec){preparer->zeroes->data, length};
+	io_write(preparer->shard, &preparer->io, room_file(preparer->shard, preparer->area),
+		 &preparer->iov, 1, offset);
+}
+
+void preparer_kick(struct shard *shard)
+{
+	struct preparer *preparer = shard->preparer;
+	uint64_t offset;
+	uint32_t length;
+
+	if (preparer->state != PREPARER_IDLE || !shard_makes_space(shard) || !is_wanted(shard))
+		return;
+	/* Not while a checkpoint is written: its end comes back here. */
+	if (checkpoint_is_idle(shard) && room_lacks(shard, &preparer->area, &offset, &length))
+		make_room(preparer, offset, length);
+	else if (wants_more(shard) ||
+		 (shard->is_file_system_full && shard->state_counts[SEGMENT_RAW] > 0))
+		fill_segment(preparer);
 }

@@ -326,10 +326,18 @@ void shard_check_stop(struct shard *shard)
 	if (shard->stop_stage == STOP_DRAINING) {
 		shard->stop_stage = STOP_CHECKPOINT;
 		checkpoint_kick(shard, true);
-		return;
+		if (!checkpoint_is_put_off(shard))
+			return;
 	}
-	if (shard->stop_stage == STOP_CHECKPOINT && !checkpoint_is_due(shard))
+	if (!checkpoint_is_due(shard))
 		stopped(shard);
+	else if (checkpoint_is_put_off(shard)) {
+		/* Without room for one the log alone has to tell, at the next start. */
+		if (shard->synced_lsn == shard->written_lsn)
+			stopped(shard);
+		else
+			log_wait_sync(shard);
+	}
 }
 
 void store_stop_shard(struct store *store, unsigned number, struct loop_op *op)

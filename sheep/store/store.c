@@ -26,11 +26,23 @@ void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const 
 
 /* ---- opening ---- */
 
+static uint32_t reserve_of(const struct store *store)
+{
+	return max_of(4u, store->segments / 64);
+}
+
+/* Descriptors and the ends of segments take their part: more where segments are small. */
+uint64_t store_usable_bytes(const struct store *store, uint32_t segments)
+{
+	uint32_t percent = store->segment_bytes < 16 * MIB ? 88 : 94, kept = reserve_of(store) + 2;
+
+	return segments > kept ? (uint64_t)(segments - kept) * store->segment_bytes / 100 * percent
+			       : 0;
+}
+
 static int shard_init(struct shard *shard, struct store *store, uint32_t number, struct loop *loop,
 		      struct error *err)
 {
-	uint64_t small = store->segment_bytes < 16 * MIB;
-
 	shard->store = store;
 	shard->number = number;
 	shard->loop = loop;
@@ -41,11 +53,9 @@ static int shard_init(struct shard *shard, struct store *store, uint32_t number,
 	shard->entry_blocks_max = min_of((uint32_t)OBJECT_BLOCKS, shard->segment_blocks - 32);
 	shard->batch_blocks_max = min_of(BATCH_BLOCKS_MAX, shard->segment_blocks / 8);
 	shard->batches_max = store->options.batches_max;
-	shard->reserve = max_of(4u, store->segments / 64);
+	shard->reserve = reserve_of(store);
 	shard->watermark = shard->reserve + max_of(2u, store->segments / 64);
-	/* Descriptors and the ends of segments take their part: more where segments are small. */
-	shard->usable_bytes = (uint64_t)(store->segments - shard->reserve - 2) *
-			      store->segment_bytes / 100 * (small ? 88 : 94);
+	shard->usable_bytes = store_usable_bytes(store, store->segments);
 	shard->state_counts[SEGMENT_RAW] = store->segments;
 	shard->segments = calloc(store->segments, sizeof(*shard->segments));
 	shard->fail_mail.deliver = shard_on_fail_mail;
@@ -80,7 +90,8 @@ static int shard_create(struct shard *shard, struct error *err)
 	shard->generation = 1;
 	shard->segments[0].generation = 1;
 	shard->next_lsn = 1;
-	return checkpoint_write_now(shard, err);
+	rc = checkpoint_write_now(shard, err);
+	return rc < 0 ? rc : room_open(shard, err);
 }
 
 static int shard_load(struct shard *shard, struct error *err)
@@ -89,7 +100,9 @@ static int shard_load(struct shard *shard, struct error *err)
 
 	if (rc == 0)
 		rc = checkpoint_load(shard, err);
-	return rc < 0 ? rc : replay_run(shard, err);
+	if (rc == 0)
+		rc = replay_run(shard, err);
+	return rc < 0 ? rc : room_open(shard, err);
 }
 
 static void shard_start(struct shard *shard)
@@ -261,10 +274,14 @@ static int load(struct store *store, struct loop *const *loops, unsigned loop_co
 	store->is_clean = false;
 	if (rc == 0)
 		rc = super_write(store, err);
-	/* What damage left is the state from now on: the batches that showed it are not read again. */
+	/* What damage left is the state from now on: the batches that showed it are not read again. If there
+	 * is no room, the first checkpoint of the running shard does that: until then they show the same. */
 	for (uint32_t i = 0; i < store->shard_count && rc == 0; i++)
-		if (store->shards[i].was_damaged)
+		if (store->shards[i].was_damaged) {
 			rc = checkpoint_write_now(&store->shards[i], err);
+			if (is_no_room(rc))
+				rc = 0;
+		}
 	return rc;
 }
 

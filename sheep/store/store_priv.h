@@ -9,6 +9,7 @@
 #ifndef STORE_STORE_PRIV_H
 #define STORE_STORE_PRIV_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <uthash.h>
 
@@ -62,7 +63,6 @@ struct watch {
 	uint64_t done_ns[IO_KINDS]; /* in that time: the last one that was done */
 };
 
-/* ---- waiting for pages ---- */
 /* ---- damage.c: what reading finds ---- */
 
 struct damage {
@@ -79,6 +79,7 @@ struct damage {
 void damage_unreadable(struct shard *shard, uint32_t place, uint32_t count, int error);
 void damage_wrong_sum(struct shard *shard, uint32_t place);
 
+/* ---- waiting for pages ---- */
 
 /* Somebody who waits for `pending` things; ready() runs when the last has come. */
 struct waiter {
@@ -306,8 +307,8 @@ struct shard {
 
 	struct cds_list_head ios;
 	struct watch watch;
-	struct loop_timer tick; /* the cleaner's and preparer's patience */
 	struct damage unreadable, wrong_sums;
+	struct loop_timer tick; /* the cleaner's and preparer's patience */
 	struct loop_op *stop_op;
 	uint8_t stop_stage;
 	struct loop_mail fail_mail;
@@ -394,6 +395,8 @@ void store_get(struct store *store);
 /* The last one frees it. */
 void store_put(struct store *store);
 void shard_publish(struct shard *shard); /* figures, for other threads */
+/* What entries may take of a shard that has so many segments. */
+uint64_t store_usable_bytes(const struct store *store, uint32_t segments);
 void store_file_name(const struct store *store, char out[PATH_ROOM + 64], const char *kind,
 		     uint32_t shard, uint32_t number);
 
@@ -422,6 +425,9 @@ int preparer_new(struct shard *shard);
 void preparer_free(struct shard *shard);
 void preparer_kick(struct shard *shard);
 bool preparer_is_idle(const struct shard *shard);
+/* It writes to a file of checkpoints: for a moment none may begin. */
+bool preparer_makes_room(const struct shard *shard);
+void *preparer_zeroes(const struct shard *shard); /* 1 MiB */
 /* Segments that are not filled with zeroes yet: the file system must have room for them. */
 uint32_t segment_unfilled(const struct shard *shard);
 /* Segments that are or can be made free. */
@@ -453,6 +459,7 @@ void log_abandon(struct shard *shard, int error);
 bool log_is_idle(struct shard *shard);
 bool log_is_stalled(const struct shard *shard);
 uint64_t log_credit(const struct shard *shard);
+uint64_t log_usable(const struct shard *shard);
 int log_new(struct shard *shard);
 void log_free(struct shard *shard);
 
@@ -542,6 +549,29 @@ void checkpoint_log_grew(struct shard *shard, uint32_t bytes);
 int checkpoint_write_now(struct shard *shard, struct error *err);
 /* Read the newest valid one into the shard: position, segments, PGs, objects. */
 int checkpoint_load(struct shard *shard, struct error *err);
+
+/* Another checkpoint comes, but not now: the file system had no room for it. */
+bool checkpoint_is_put_off(const struct shard *shard);
+/* So many pages may be dirty. */
+uint32_t checkpoint_dirty_max(const struct shard *shard);
+
+static inline bool is_no_room(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
+
+/* room.c: what the files of checkpoints have, for sure */
+int room_open(struct shard *shard, struct error *err);
+bool room_is_low(const struct shard *shard);
+/* Nothing may be written that makes the next checkpoint larger: not by clients; or by nobody. */
+enum room_user { ROOM_CLIENT, ROOM_ANY };
+bool room_is_used_up(const struct shard *shard, enum room_user user);
+/* What is to be filled with zeroes next; false: nothing. Not while a checkpoint is written. */
+bool room_lacks(const struct shard *shard, uint32_t *out_area, uint64_t *out_offset,
+		uint32_t *out_length);
+/* The file is written up to @end, or is about to be. */
+void room_made(struct shard *shard, uint32_t area, uint64_t end);
+struct loop_file *room_file(const struct shard *shard, uint32_t area);
 
 /* replay.c */
 int replay_run(struct shard *shard, struct error *err);

@@ -18,6 +18,7 @@ void table_done(struct table *table)
 	free(table->chunks);
 	table->chunks = NULL;
 	table->chunk_count = table->chunks_max = 0;
+	table->saver->objects -= table->object_count;
 	table->object_count = 0;
 }
 
@@ -176,6 +177,7 @@ struct object *table_insert(struct table *table, const struct object_key *key,
 	*object = (struct object){.layer = key->layer, .index = key->index};
 	chunk->count++;
 	table->object_count++;
+	table->saver->objects++;
 	if (out_chunk)
 		*out_chunk = chunk;
 	return object;
@@ -196,6 +198,7 @@ void table_remove(struct table *table, const struct object_key *key)
 	memmove(&chunk->objects[place], &chunk->objects[place + 1],
 		(chunk->count - place) * sizeof(chunk->objects[0]));
 	table->object_count--;
+	table->saver->objects--;
 	if (chunk->count == 0) {
 		free(chunk);
 		table->chunk_count--;

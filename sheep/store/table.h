@@ -49,6 +49,7 @@ struct table;
 /* Shared by the tables of a shard. */
 struct table_saver {
 	uint32_t sequence; /* raised when a snapshot begins */
+	uint64_t objects;  /* in all tables */
 	void (*save)(struct table_saver *saver, struct table *table, struct table_chunk *chunk);
 };
 

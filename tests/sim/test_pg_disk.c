@@ -100,6 +100,25 @@ static void test_disk_that_reads_nothing_stops_its_store(void **state)
 	}
 }
 
+/* File systems that have less room than their stores: clients get ENOSPC, and no store is lost. */
+static void test_file_systems_that_fill_up_stop_no_store(void **state)
+{
+	for (unsigned seed = 41; seed <= 43; seed++) {
+		struct herd *herd = loaded(seed);
+
+		for (unsigned i = 0; i < 3; i++)
+			sim_host_set_disk_size(herd->nodes[i].host,
+					       sim_host_disk_used(herd->nodes[i].host) +
+						       seed % 4 * 3 * MIB);
+		herd_run(herd, 20000);
+		for (unsigned i = 0; i < 3; i++)
+			assert_false(store_is_failed(herd->nodes[i].store));
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
 /* A clean stop of a node whose disk hangs does not wait for the disk. */
 static void test_node_with_a_hung_disk_stops(void **state)
 {
@@ -187,6 +206,7 @@ int main(void)
 		cmocka_unit_test(
 			test_hung_disk_stops_its_store_and_clients_wait_less_than_three_seconds),
 		cmocka_unit_test(test_disk_that_reads_nothing_stops_its_store),
+		cmocka_unit_test(test_file_systems_that_fill_up_stop_no_store),
 		cmocka_unit_test(test_node_with_a_hung_disk_stops),
 		cmocka_unit_test(test_slow_disks_of_all_stop_nobody),
 		cmocka_unit_test(test_what_the_heir_has_not_written_yet_is_settled_as_it_was_sent),
