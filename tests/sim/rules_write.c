@@ -127,6 +127,43 @@ static void a_read_after_an_expand_that_is_not_applied(uint64_t seed)
 	assert_true(told > 0);
 }
 
+/*
+ * J is in sync by its own map, and need not sync what it is sent under that; P's message is from before. What J
+ * acknowledges under an old epoch FLUSH does not know of (W1).
+ */
+static void a_write_from_the_epoch_before(uint64_t seed)
+{
+	unsigned told = 0;
+
+	for (uint64_t at = seed; at < seed + 8; at++) {
+		struct stage s;
+		stage_begin(&s, at, 2, 2, 1);
+		stage_set(&s, "power_loss_wait", 1000);
+		stage_lose(&s, s.a);
+		assert_int_equal(herd_write(s.herd, s.p, 64 * KIB, 64 * KIB), 0);
+		struct cue *cue = stage_cue(&s, SIM_POINT_EXPAND_PROPOSED, s.p, 1, propose);
+		herd_start(s.herd, s.a);
+		stage_until_cue(&s, cue, 10000);
+		if (is_expanded_without(&s, s.p, s.a)) {
+			told++;
+			stage_log_cut(&s, s.p, true);
+			herd_write_begin(s.herd, s.p, 0, 4 * KIB);
+			herd_run(s.herd, 20);
+			assert_int_equal(herd_flush(s.herd, s.p), 0);
+			herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+			herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+			herd_start(s.herd, s.a);
+			sim_log_set_delay(s.herd->log, NS_PER_MS, 2 * NS_PER_MS);
+			stage_until_led_by(&s, s.a, 10000);
+			stage_open(&s, s.a);
+			assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+		}
+		sim_log_set_delay(s.herd->log, NS_PER_MS, 2 * NS_PER_MS);
+		stage_end(&s);
+	}
+	assert_true(told > 0);
+}
+
 /* ---- one who should not answer ---- */
 
 static void read_in_vain(struct stage *s, unsigned node, unsigned ms)
@@ -283,6 +320,8 @@ const struct history_row rules_write[] = {
 	 a_write_without_a_member_that_is_still_listed, 20, 2, "S1_SHRINK_FIRST", NULL},
 	{"a read after an expand that is not applied", a_read_after_an_expand_that_is_not_applied,
 	 30, 1, "L1_JOINING", NULL},
+	{"a write from the epoch before", a_write_from_the_epoch_before, 210, 1, "W1_OLD_EPOCH",
+	 NULL},
 	{"an answer from the past", an_answer_from_the_past, 120, 1, "R1_REGISTERED_FIRST", NULL},
 	{"a second start while the first one serves", a_second_start_while_the_first_one_serves,
 	 140, 3, "L3_FENCE", NULL},
