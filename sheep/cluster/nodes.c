@@ -328,7 +328,8 @@ enum proto_status apply_store_failed(struct cluster_edit *edit, const struct log
 	if (!store)
 		return PROTO_STATUS_NO_MEMORY;
 	store->flags |= CLUSTER_STORE_FAILED;
-	pgs_settle(edit, OLD_IS_SILENT);
+	/* One loop of the node has said so; another may have yet to hear of it. It confirms that soon. */
+	pgs_settle(edit, OLD_MAY_SERVE);
 	return PROTO_STATUS_OK;
 }
 
