@@ -508,10 +508,22 @@ int net_link_set_address(struct net_link *link, const char *address)
 
 void net_link_reset(struct net_link *link, int error, const char *why)
 {
-	if (link->state == NET_LINK_CONNECTING)
+	switch (link->state) {
+	case NET_LINK_CONNECTING:
 		loop_cancel(link->net->loop, &link->connect_op);
-	else
+		break;
+	case NET_LINK_WAITING:
+		fail_waiting(link); /* the pause goes on, for those who come now */
+		break;
+	case NET_LINK_GREETING:
+	case NET_LINK_UP:
 		link_fail(link, error, why);
+		break;
+	case NET_LINK_IDLE:
+	case NET_LINK_CLOSING:
+	case NET_LINK_STATE_COUNT:
+		break;
+	}
 }
 
 uint32_t net_link_outstanding(const struct net_link *link)

@@ -174,7 +174,8 @@ void net_link_free(struct net_link *link);
 void net_link_connect(struct net_link *link);
 /* Dial there from now on; a connection to another address is reset. 0, -EINVAL or -ENOMEM. */
 int net_link_set_address(struct net_link *link, const char *address);
-/* End the connection now, as if it had failed; waiting calls get -E_CLOSED. */
+/* End the connection or the dial now, as if it had failed; waiting calls get -E_CLOSED. A pause between
+ * two dials stays as it is: calls that waited for its end get -E_CLOSED (later, as always). */
 void net_link_reset(struct net_link *link, int error, const char *why);
 
 /*

@@ -84,6 +84,31 @@ static void test_link_that_is_freed_completes_its_calls_later(void **state)
 	rig_free(rig);
 }
 
+/* A reset tells who waits that there is no connection, also between two dials; the pause stays. */
+static void test_reset_in_the_pause_ends_what_waits_for_the_next_dial(void **state)
+{
+	const struct net_options slow = {.backoff_min_ns = 20 * NS_PER_S,
+					 .backoff_max_ns = 20 * NS_PER_S};
+	struct rig *rig = rig_new(*state, NULL, &slow);
+	struct net_link *dead = rig_link(
+		rig, &(struct net_link_options){.class = 1, .address = rig->bed->tcp_dead});
+	struct test_call first, waiting;
+
+	test_call_init(&first, OP_ECHO, 0, 0);
+	net_link_call(dead, &first.call);
+	BED_UNTIL(rig->bed, first.done);
+	test_call_init(&waiting, OP_ECHO, 0, 0);
+	net_link_call(dead, &waiting.call);
+	assert_int_equal(net_link_state(dead), NET_LINK_WAITING);
+	net_link_reset(dead, -ETIMEDOUT, "for a test");
+	assert_int_equal(waiting.done, 0); /* not inside */
+	BED_UNTIL(rig->bed, waiting.done);
+	assert_int_equal(waiting.result, -E_CLOSED);
+	assert_int_equal(net_link_waiting(dead), 0);
+	assert_int_equal(net_link_state(dead), NET_LINK_WAITING);
+	rig_free(rig);
+}
+
 /* Nobody there: calls fail with the dial, dials get rarer, and it comes up when somebody is. */
 static void test_dials_back_off_until_somebody_listens(void **state)
 {
@@ -447,6 +472,9 @@ static void test_random_resets_lose_and_double_nothing(void **state)
 			calls[i].call.reply_max = max_of(size, 1u);
 			net_link_call(link, &calls[i].call);
 		}
+		/* The pause after the round before is over, or still ends all of this one. */
+		if (random_below(&random, 8))
+			BED_UNTIL(rig->bed, net_link_state(link) != NET_LINK_WAITING);
 		while (turns-- > 0)
 			bed_turn(rig->bed);
 		if (random_below(&random, 2) && rig->session)
@@ -511,6 +539,7 @@ const struct CMUnitTest net_suite_life[] = {
 	BED_TEST(test_dials_back_off_until_somebody_listens),
 	BED_TEST(test_calls_made_again_at_once_wait_for_the_next_dial),
 	BED_TEST(test_link_may_be_freed_from_a_completion),
+	BED_TEST(test_reset_in_the_pause_ends_what_waits_for_the_next_dial),
 	BED_TEST(test_refusals_say_why),
 	BED_TEST(test_newer_sessions_end_older_ones_of_the_same_peer),
 	BED_TEST(test_slow_requests_do_not_reset_the_link),
