@@ -39,15 +39,15 @@ struct flush {
 	uint64_t retry_ns; /* when it goes on without a reason, while it waits */
 	uint32_t tries;
 	bool covers_all;
-	bool awaits_join; /* of a member that could still be elected: no change of epoch */
-	uint32_t asked;	  /* targets that have not answered */
-	int result;	  /* of this round: 0, or why it must be repeated */
+	uint32_t asked; /* targets that have not answered */
+	int result;	/* of this round: 0, or why it must be repeated */
 	uint32_t target_count, target_room;
 	struct target **targets;
 	/* By number of the PG: */
 	uint64_t *epochs;  /* asked in this epoch; 0: not concerned, or done */
 	uint64_t *written; /* volume->dirt[].written at the start */
 	uint64_t *flushed; /* and .flushed */
+	bool *awaits_join; /* of a member that could still be elected: no change of epoch */
 };
 
 static void round_start(struct flush *flush);
@@ -71,6 +71,7 @@ static void flush_free(struct flush *flush)
 	free(flush->epochs);
 	free(flush->written);
 	free(flush->flushed);
+	free(flush->awaits_join);
 	free(flush);
 }
 
@@ -85,7 +86,8 @@ static struct flush *flush_new(struct volume *volume)
 	flush->epochs = calloc(volume->dirt_count, sizeof(*flush->epochs));
 	flush->written = calloc(volume->dirt_count, sizeof(*flush->written));
 	flush->flushed = calloc(volume->dirt_count, sizeof(*flush->flushed));
-	if (!flush->epochs || !flush->written || !flush->flushed) {
+	flush->awaits_join = calloc(volume->dirt_count, sizeof(*flush->awaits_join));
+	if (!flush->epochs || !flush->written || !flush->flushed || !flush->awaits_join) {
 		flush_free(flush);
 		return NULL;
 	}
@@ -213,6 +215,34 @@ static void wait_for_map(struct flush *flush)
 	gateway_wake_at(gateway, flush->retry_ns);
 }
 
+static bool has_news(const struct flush *flush)
+{
+	const struct volume *volume = flush->volume;
+
+	for (uint32_t i = 0; i < volume->dirt_count; i++) {
+		const struct cluster_pg *pg = pg_at(volume, i);
+		if (flush->epochs[i] &&
+		    (pg->epoch != flush->epochs[i] ||
+		     (flush->awaits_join[i] && pg->join_count > 0 && !cluster_pg_may_elect(pg))))
+			return true;
+	}
+	return false;
+}
+
+/* Anew, by the map of now. What was tried by an older one says nothing of it. */
+static void go_on(struct flush *flush)
+{
+	if (flush->is_waiting)
+		cds_list_del(&flush->link);
+	flush->is_waiting = false;
+	if (has_news(flush))
+		flush->tries = 0;
+	if (cds_list_empty(&flush->waiters))
+		flush_over(flush);
+	else
+		round_start(flush);
+}
+
 static void target_done(struct target *target, int result)
 {
 	struct flush *flush = target->flush;
@@ -227,7 +257,11 @@ static void target_done(struct target *target, int result)
 	} else if (flush->result < 0) {
 		log_debug("gateway: flush of '%s' is repeated: %s", volume->name,
 			  err_text(flush->result));
-		wait_for_map(flush);
+		/* A map that came while we asked: it may be what the pause would wait for. */
+		if (has_news(flush))
+			go_on(flush);
+		else
+			wait_for_map(flush);
 	} else if (settle_round(flush) > 0) {
 		round_start(flush);
 	} else {
@@ -388,7 +422,6 @@ static int make_targets(struct flush *flush)
 	struct volume *volume = flush->volume;
 
 	targets_free(flush);
-	flush->awaits_join = false;
 	for (uint32_t i = 0; i < volume->dirt_count; i++) {
 		if (!flush->epochs[i])
 			continue;
@@ -410,7 +443,7 @@ static int make_targets(struct flush *flush)
 		bool may_elect = RULE(R4_FLUSH) && cluster_pg_may_elect(pg);
 		if (!is_asked || may_elect)
 			flush->result = -E_NOT_PRIMARY;
-		flush->awaits_join |= may_elect;
+		flush->awaits_join[i] = may_elect;
 	}
 	return 0;
 }
@@ -494,30 +527,6 @@ void flush_note_write(struct volume *volume, uint32_t pg, uint64_t loss_epoch)
 	if (loss_epoch < dirt->loss_epoch || (dirt->written == dirt->flushed && !has_strangers))
 		dirt->loss_epoch = loss_epoch;
 	dirt->written++;
-}
-
-static void go_on(struct flush *flush)
-{
-	cds_list_del(&flush->link);
-	flush->is_waiting = false;
-	if (cds_list_empty(&flush->waiters))
-		flush_over(flush);
-	else
-		round_start(flush);
-}
-
-static bool has_news(const struct flush *flush)
-{
-	const struct volume *volume = flush->volume;
-
-	for (uint32_t i = 0; i < volume->dirt_count; i++) {
-		const struct cluster_pg *pg = pg_at(volume, i);
-		if (flush->epochs[i] &&
-		    (pg->epoch != flush->epochs[i] ||
-		     (flush->awaits_join && pg->join_count > 0 && !cluster_pg_may_elect(pg))))
-			return true;
-	}
-	return false;
 }
 
 /* Those that wait and are due, or by the map of now may go on. */

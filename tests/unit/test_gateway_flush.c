@@ -216,6 +216,36 @@ static void test_flush_of_a_pg_that_is_down_backs_off(void **state)
 	assert_int_equal(flush.done, 1);
 }
 
+/* The map went on while a question hung: what it would wait for has happened. */
+static void test_flush_goes_on_at_once_by_a_map_that_came_meanwhile(void **state)
+{
+	struct bench *bench = *state;
+	struct request flush;
+	unsigned asked = 0;
+
+	bench_submit(bench, &flush, GATEWAY_FLUSH, 0, 0);
+	for (unsigned i = 0; i < 3000; i++) { /* until the pauses are long */
+		bench_run_ms(bench, 1);
+		if (fake_set.sync_count > asked)
+			bench_answer_sync(asked++, -E_STORE_FAILED);
+	}
+	while (fake_set.sync_count == asked)
+		bench_run_ms(bench, 1);
+	bench_register(bench, 2);
+	bench_publish(bench);
+	assert_int_equal(fake_set.sync_count, asked + 1); /* still out */
+	bench_answer_sync(asked++, -E_CLOSED);
+	assert_int_equal(fake_set.sync_count, asked + 1);
+	/* And its pauses begin anew. */
+	bench_answer_sync(asked++, -E_CLOSED);
+	assert_int_equal(fake_set.sync_count, asked);
+	bench_run_ms(bench, 25);
+	assert_int_equal(fake_set.sync_count, asked + 1);
+	bench_answer_sync(asked, 0);
+	assert_int_equal(flush.done, 1);
+	assert_int_equal(flush.result, 0);
+}
+
 /* ---- durability=always ---- */
 
 static void test_durable_volumes_write_through(void **state)
@@ -319,6 +349,7 @@ int main(void)
 		GATEWAY_TEST(test_a_late_answer_of_a_lost_write_is_no_secret),
 		GATEWAY_TEST(test_a_loss_is_told_by_a_loop_that_was_not_there),
 		GATEWAY_TEST(test_flush_of_a_pg_that_is_down_backs_off),
+		GATEWAY_TEST(test_flush_goes_on_at_once_by_a_map_that_came_meanwhile),
 		GATEWAY_TEST(test_durable_volumes_write_through),
 		GATEWAY_TEST(test_requests_time_out_wherever_they_wait),
 	};
