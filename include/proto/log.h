@@ -109,6 +109,9 @@ WIRE_SIZE(struct log_format, 40);
 enum log_store_flags {
 	LOG_STORE_UNCLEAN = 1u << 0, /* may have lost what it acknowledged (R3) */
 	LOG_STORE_NEW = 1u << 1,     /* has nothing, or nothing that can be believed */
+	/* It is the very directory that the start registered last had, and this start holds its
+	 * lock: nobody else serves from it (L3). */
+	LOG_STORE_HELD = 1u << 2,
 };
 
 enum log_register_flags {

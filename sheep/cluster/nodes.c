@@ -18,7 +18,7 @@
 #include "lib/base/text.h"
 #include "sheep/cluster/cluster_priv.h"
 
-#define STORE_FLAGS (LOG_STORE_UNCLEAN | LOG_STORE_NEW)
+#define STORE_FLAGS (LOG_STORE_UNCLEAN | LOG_STORE_NEW | LOG_STORE_HELD)
 
 /* ---- is a registration acceptable? ---- */
 
@@ -115,8 +115,11 @@ static enum proto_status check_start(struct cluster_edit *edit, const struct log
 
 /* ---- registering ---- */
 
-/* R2: a start that is not above the registered one comes from a copy or a backup. */
-static uint32_t flags_of_store(const struct cluster_store *store,
+/*
+ * R2: a start that is not above the registered one comes from a copy or a backup. What is new, or
+ * came from another node, cannot be what the earlier start had.
+ */
+static uint32_t flags_of_store(const struct cluster_store *store, uint32_t node,
 			       const struct log_register_store *row)
 {
 	uint32_t flags = from_le32(row->flags);
@@ -124,6 +127,8 @@ static uint32_t flags_of_store(const struct cluster_store *store,
 	if (RULE(R2_INCARNATION) && store->incarnation &&
 	    from_le64(row->incarnation) <= store->incarnation)
 		flags |= LOG_STORE_NEW;
+	if ((flags & LOG_STORE_NEW) || store->node != node)
+		flags &= ~(uint32_t)LOG_STORE_HELD;
 	return flags;
 }
 
@@ -146,12 +151,12 @@ static void register_store(struct cluster_edit *edit, uint32_t node,
 	if (!store)
 		return;
 	restart->store = store->id;
-	restart->flags = flags_of_store(store, row);
+	restart->flags = flags_of_store(store, node, row);
 	if (!known)
 		store->weight = weight_of_size(from_le64(row->size_bytes));
 	store->node = node;
 	store->flags = CLUSTER_STORE_UP;
-	if (restart->flags)
+	if (restart->flags & (LOG_STORE_UNCLEAN | LOG_STORE_NEW))
 		store->flags |= CLUSTER_STORE_UNCLEAN;
 	store->shards = from_le32(row->shards);
 	store->incarnation = from_le64(row->incarnation);

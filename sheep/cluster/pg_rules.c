@@ -346,6 +346,18 @@ static uint32_t flags_after(const struct restart *restart, uint32_t flags)
 	return is_new ? flags | CLUSTER_SEAT_STALE : flags;
 }
 
+/*
+ * L3: who holds the lock that the primary's earlier start held knows that it has ended, and has no need
+ * to wait for it. Of another store of the same start that says nothing.
+ */
+static enum silence silence_of(const struct cluster_pg *pg, const struct restart *restarts,
+			       uint32_t count, enum silence silence)
+{
+	const struct restart *restart = find_restart(restarts, count, pg->primary);
+
+	return restart && (restart->flags & LOG_STORE_HELD) ? OLD_IS_SILENT : silence;
+}
+
 /* R1: every restart of a member is a new epoch, and that of the primary a new reign. */
 static void restart_seats(struct cluster_edit *edit, struct cluster_pg *pg,
 			  const struct restart *restarts, uint32_t count, enum silence silence)
@@ -371,11 +383,12 @@ void pgs_restart(struct cluster_edit *edit, const struct restart *restarts, uint
 	uint32_t from = 0;
 
 	while ((pg = cluster_pg_next(edit->map, from)) != NULL && !edit->no_memory) {
+		enum silence of_pg = silence_of(pg, restarts, count, silence);
 		struct cluster_pg copy;
 
 		memcpy(&copy, pg, sizeof(copy));
-		restart_seats(edit, &copy, restarts, count, silence);
-		pg_put(edit, &copy, silence);
+		restart_seats(edit, &copy, restarts, count, of_pg);
+		pg_put(edit, &copy, of_pg);
 		from = copy.id + 1;
 	}
 }

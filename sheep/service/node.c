@@ -264,6 +264,8 @@ static int raise_incarnations(struct node *node, struct error *err)
 		store->is_stale = known && identity->incarnation < known->incarnation;
 		store->incarnation =
 			(store->is_stale ? known->incarnation : identity->incarnation) + 1;
+		store->is_held = known && !store->is_stale && store->held &&
+				 store->held == known->incarnation;
 		if (store->is_stale) {
 			log_warning(
 				"store '%s': was started %llu times, and the cluster knows of "
@@ -312,7 +314,8 @@ static struct cluster_command *register_command(const struct node *node)
 			.size_bytes = space.size_bytes,
 			.shards = identity->shards,
 			.flags = (store->is_unclean ? LOG_STORE_UNCLEAN : 0u) |
-				 (identity->is_new || store->is_stale ? LOG_STORE_NEW : 0u),
+				 (identity->is_new || store->is_stale ? LOG_STORE_NEW : 0u) |
+				 (store->is_held ? LOG_STORE_HELD : 0u),
 			.path = store_path(store->store),
 		};
 	}

@@ -56,6 +56,8 @@ struct node_store {
 	uint32_t id;	      /* in the map; 0: not registered */
 	struct note *note;    /* NULL: none, and unclean after a crash */
 	bool is_unclean;
+	uint64_t held; /* the incarnation that had this lock before us; 0: none known */
+	bool is_held;  /* the registered start had this lock before us: it has ended (L3) */
 	bool is_stale; /* the cluster saw a later start of it (R2) */
 };
 

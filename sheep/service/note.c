@@ -1,15 +1,18 @@
 #include "sheep/service/note.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/text.h"
 
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
+#define LOCKED_FILE  "superblock" /* what store_open() locks */
 
 /* What `magic` says. 0: nothing yet. */
-#define MAGIC	   0x0031657465746f6eull
+#define MAGIC	   0x0032657465746f6eull
 #define MAGIC_VOID UINT64_MAX
 
 /* The file. It is of this machine and this boot, or nothing: so as the processor has it. */
@@ -17,6 +20,7 @@ struct page {
 	uint64_t magic;
 	struct uuid boot;
 	uint64_t incarnation;
+	uint64_t device, inode; /* of the file that is locked; 0: they could not be told */
 	uint64_t shards;
 	uint64_t lsns[]; /* the store's, from note_open() on */
 };
@@ -154,6 +158,32 @@ const char *note_judge(struct loop *loop, const char *dir, const struct store *s
 	return why;
 }
 
+static int locked_file(const struct store *store, struct stat *out)
+{
+	char path[NOTE_PATH_MAX];
+	struct text text = text_of(path, sizeof(path));
+
+	text_append(&text, "%s/" LOCKED_FILE, store_path(store));
+	if (text.is_cut)
+		return -ENAMETOOLONG;
+	return stat(path, out) < 0 ? -errno : 0;
+}
+
+uint64_t note_held(struct loop *loop, const char *dir, const struct store *store)
+{
+	struct page *page = read_page(loop, dir, store);
+	uint64_t incarnation = 0;
+	struct uuid boot;
+	struct stat file;
+
+	if (page && read_boot_id(loop, &boot) == 0 && uuid_is_equal(&boot, &page->boot) &&
+	    page->inode && locked_file(store, &file) == 0 && page->device == file.st_dev &&
+	    page->inode == file.st_ino)
+		incarnation = page->incarnation;
+	free(page);
+	return incarnation;
+}
+
 int note_remove(struct loop *loop, const char *dir, const struct store *store, struct error *err)
 {
 	char path[NOTE_PATH_MAX];
@@ -213,12 +243,17 @@ int note_open(struct loop *loop, const char *dir, struct store *store, struct no
 static int fill_in(struct page *page, struct loop *loop, const struct store *store)
 {
 	uint64_t nothing = 0;
+	struct stat file;
 	int rc = read_boot_id(loop, &page->boot);
 
 	if (rc < 0)
 		return rc;
 	page->incarnation = store_identity(store)->incarnation;
 	page->shards = store_identity(store)->shards;
+	if (locked_file(store, &file) == 0) {
+		page->device = file.st_dev;
+		page->inode = file.st_ino;
+	}
 	return __atomic_compare_exchange_n(&page->magic, &nothing, MAGIC, false, __ATOMIC_SEQ_CST,
 					   __ATOMIC_SEQ_CST)
 		       ? 0

@@ -36,6 +36,13 @@ int note_dir(struct loop *loop, const char *wanted, char out[NOTE_PATH_MAX], str
  * and before its incarnation is raised.
  */
 const char *note_judge(struct loop *loop, const char *dir, const struct store *store);
+/*
+ * Of which start was the lock that @store, open, has now? The incarnation of the one that was registered with this
+ * very directory in this boot: it has let go of it and serves no more. 0: none is known. The note names the
+ * locked file by device and inode, so a copy of the directory, even beside the original, is told from it.
+ * Blocking; before the note is removed or published anew.
+ */
+uint64_t note_held(struct loop *loop, const char *dir, const struct store *store);
 /* It is wanting, or stands for a start that is over. 0 when there is none (any more), or an error with a text. */
 int note_remove(struct loop *loop, const char *dir, const struct store *store, struct error *err);
 

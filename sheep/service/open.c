@@ -98,6 +98,8 @@ static int judge_store(struct node_store *store, const char *path, struct error 
 	struct loop *loop = store->node->workers[0].loop;
 	const char *dir = store->node->note_dir;
 	const char *why = note_judge(loop, dir, store->store);
+
+	store->held = note_held(loop, dir, store->store);
 	struct error no_note = {0};
 
 	store->is_unclean = why;

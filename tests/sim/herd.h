@@ -40,9 +40,10 @@ struct herd_node {
 	struct sim_host *host;
 	uint64_t incarnation;
 	bool is_up;
-	uint64_t resumed_ns; /* last */
-	bool says_unclean;   /* at its next starts */
-	bool was_cut;	     /* lost power or its disk since its last registration */
+	uint64_t resumed_ns;	    /* last */
+	bool says_unclean;	    /* at its next starts */
+	bool was_cut;		    /* lost power or its disk since its last registration */
+	uint64_t noted_incarnation; /* of its store, as registered last since power was there */
 	/* of this start; NULL when it is down */
 	struct loop *loop;
 	struct net *net;
@@ -99,6 +100,7 @@ struct herd {
 	/* The planner takes these for lost. */
 	uint32_t out_nodes[HERD_NODES_MAX], out_stores[HERD_NODES_MAX * 2];
 	unsigned out_node_count, out_store_count;
+	bool has_no_notes; /* every restart of a primary is fenced (L3) */
 	/* A start ends: nobody will be answered by it. NULL: the load is told. */
 	void (*node_died)(struct herd *herd, unsigned node);
 	/* A clean stop, on the node's loop: give back its volumes. May be NULL. */

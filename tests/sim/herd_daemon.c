@@ -69,6 +69,16 @@ static void note_hub_decision(struct herd_node *node, const struct cluster_resul
 
 /* ---- registration ---- */
 
+/* As the daemon's note tells: the same directory, since the last boot, as the start that is registered. */
+static bool is_held(const struct herd_node *node)
+{
+	const struct cluster_store *known =
+		cluster_store_by_uuid(node->map, &store_identity(node->store)->uuid);
+
+	return !node->herd->has_no_notes && known && node->noted_incarnation &&
+	       known->incarnation == node->noted_incarnation;
+}
+
 static void register_self(struct herd_node *node)
 {
 	const struct cluster_register_store store = {
@@ -81,7 +91,8 @@ static void register_self(struct herd_node *node)
 			 (node->says_unclean || node->was_cut ||
 					  store_identity(node->store)->lost_log
 				  ? LOG_STORE_UNCLEAN
-				  : 0),
+				  : 0) |
+			 (is_held(node) ? LOG_STORE_HELD : 0),
 		.path = "/disk",
 	};
 	const struct cluster_register request = {
@@ -120,6 +131,7 @@ static void note_registration(struct herd_node *node)
 		struct error err;
 		node->store_id = store->id;
 		node->was_cut = false;
+		node->noted_incarnation = node->store_incarnation;
 		SIM_POINT(REGISTERED);
 		if (store_identity(node->store)->lost_log)
 			(void)store_clear_lost_log(node->store, &err);

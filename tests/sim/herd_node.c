@@ -251,6 +251,7 @@ void herd_cut_power(struct herd *herd, unsigned number, enum sim_death death,
 {
 	begin_death(herd, number, death);
 	sim_host_power_cut(herd->nodes[number].host, mode);
+	herd->nodes[number].noted_incarnation = 0;
 	herd->nodes[number].was_cut = true;
 	bury_node(&herd->nodes[number]);
 }

@@ -361,6 +361,15 @@ static void test_r1_restarted_primary_leads_in_a_new_reign(void **state)
 	assert_int_equal(pg_of(&t)->fence_incarnation, 1);
 	script_stop(&t.script);
 
+	/* The lock of its store is free, so that one has ended: nothing to wait for. */
+	start_three(&t, 3, 3);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_HELD), OK);
+	assert_int_equal(pg_of(&t)->reign, now(&t));
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	assert_int_equal(pg_of(&t)->fence_index, 0);
+	assert_int_equal(cluster_store(map_of(&t), t.p)->flags, CLUSTER_STORE_UP);
+	script_stop(&t.script);
+
 	/* Declared dead before, or alone by the engine's word: nothing to wait for. */
 	start_three(&t, 3, 3);
 	assert_int_equal(script_dead(&t.script, t.a, t.p), OK);
@@ -405,6 +414,26 @@ static void test_r3_unclean_primary_hands_over_and_is_fenced(void **state)
 	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), now(&t));
 	assert_int_equal(pg_of(&t)->fence_store, t.p);
 	assert_int_equal(pg_of(&t)->fence_incarnation, 1);
+	script_stop(&t.script);
+
+	/* It has lost what it acknowledged, but nobody serves from it. */
+	start_three(&t, 3, 3);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN | LOG_STORE_HELD), OK);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	script_stop(&t.script);
+
+	/* What is new, or restored, is not what its earlier start had. */
+	start_three(&t, 3, 3);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_NEW | LOG_STORE_HELD), OK);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), now(&t));
+	script_stop(&t.script);
+	start_three(&t, 3, 3);
+	t.script.nodes[t.p].stores[0].incarnation -= 1;
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_HELD), OK);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), now(&t));
 	script_stop(&t.script);
 }
 
@@ -592,7 +621,10 @@ static void test_hand_over_is_by_the_primary(void **state)
 	script_stop(&t.script);
 }
 
-/* P1's registration moved the lead to P2, which handed over to P3: P1 may still be serving. */
+/*
+ * P1 started again and leads; P2 took over, perhaps before P1 had served: its earlier start may still be
+ * serving. Only a primary that has served itself hands over, so nobody else serves then.
+ */
 static void test_l3_a_fence_outlives_a_second_change(void **state)
 {
 	struct three t;
@@ -601,16 +633,25 @@ static void test_l3_a_fence_outlives_a_second_change(void **state)
 
 	(void)state;
 	start_three(&t, 3, 3);
-	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN), OK);
+	assert_int_equal(script_restart(&t.script, t.p, 0), OK);
 	first = now(&t);
-	command = cluster_command_pg_primary(0, pg_of(&t)->epoch, t.b);
-	assert_int_equal(script_run_twice(&t.script, t.a, command), OK);
+	assert_int_equal(takeover(&t, t.b, pg_of(&t)->epoch), OK);
 	assert_int_equal(pg_of(&t)->primary, t.b);
 	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), first);
 	/* A second one that may be serving: neither of them alone can end the wait. */
-	assert_int_equal(script_restart(&t.script, t.b, LOG_STORE_UNCLEAN), OK);
+	assert_int_equal(script_restart(&t.script, t.b, 0), OK);
+	assert_int_equal(pg_of(&t)->primary, t.b);
 	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), now(&t));
 	assert_int_equal(pg_of(&t)->fence_store, 0);
+	script_stop(&t.script);
+
+	start_three(&t, 3, 3);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN), OK);
+	command = cluster_command_pg_primary(0, pg_of(&t)->epoch, t.b);
+	assert_int_equal(script_run_twice(&t.script, t.a, command), OK);
+	assert_int_equal(pg_of(&t)->primary, t.b);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	assert_int_equal(pg_of(&t)->fence_index, 0);
 	script_stop(&t.script);
 }
 

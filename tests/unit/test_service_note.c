@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -25,6 +26,7 @@ struct store {
 	struct store_identity identity;
 	uint64_t lsns[SHARDS + 1]; /* where its log ends */
 	uint64_t *note;
+	char path[64]; /* a real directory: which file is locked the kernel tells */
 };
 
 const struct store_identity *store_identity(const struct store *store)
@@ -34,7 +36,7 @@ const struct store_identity *store_identity(const struct store *store)
 
 const char *store_path(const struct store *store)
 {
-	return "/store";
+	return store->path;
 }
 
 uint64_t store_lsn(const struct store *store, unsigned shard)
@@ -100,6 +102,33 @@ static void mkdirs(struct bench *bench, const char *path)
 	(void)loop_sync_mkdir(bench->loop, path);
 }
 
+static void superblock_of(const char *dir, char out[96])
+{
+	snprintf(out, 96, "%s/superblock", dir);
+}
+
+static void make_store_dir(char out[64])
+{
+	char path[96];
+	FILE *file;
+
+	snprintf(out, 64, "/tmp/sheepfold-note-XXXXXX");
+	assert_non_null(mkdtemp(out));
+	superblock_of(out, path);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void remove_store_dir(const char *dir)
+{
+	char path[96];
+
+	superblock_of(dir, path);
+	(void)unlink(path);
+	(void)rmdir(dir);
+}
+
 static int setup(void **state)
 {
 	struct bench *bench = calloc(1, sizeof(*bench));
@@ -116,6 +145,7 @@ static int setup(void **state)
 		.identity = {.uuid = {{7}}, .incarnation = 5, .shards = SHARDS},
 		.lsns = {100, 7, 0},
 	};
+	make_store_dir(bench->store.path);
 	*state = bench;
 	return 0;
 }
@@ -126,6 +156,7 @@ static int teardown(void **state)
 
 	note_close(bench->note, bench->loop);
 	sim_world_free(bench->world);
+	remove_store_dir(bench->store.path);
 	free(bench);
 	return 0;
 }
@@ -231,6 +262,44 @@ static void test_start_that_never_served_changes_nothing(void **state)
 	assert_false(is_unclean(bench));
 }
 
+static uint64_t held(struct bench *bench)
+{
+	return note_held(bench->loop, bench->dir, &bench->store);
+}
+
+static void test_lock_is_the_earlier_starts_in_the_same_directory_and_boot(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_int_equal(held(bench), 0); /* no note */
+	write_note(bench);
+	assert_int_equal(held(bench), 5);
+	bench->store.identity.incarnation = 7; /* raised twice, killed before it was registered */
+	assert_int_equal(held(bench), 5);
+	bench->store.lsns[0]--; /* it may have lost something: nobody serves it all the same */
+	assert_int_equal(held(bench), 5);
+	boot(bench, 2);
+	assert_int_equal(held(bench), 0);
+}
+
+/* With the same note, of the same number: but its lock is another one. */
+static void test_copied_directory_does_not_have_the_lock_of_the_original(void **state)
+{
+	struct bench *bench = *state;
+	char original[64];
+
+	write_note(bench);
+	memcpy(original, bench->store.path, sizeof(original));
+	make_store_dir(bench->store.path);
+	assert_int_equal(held(bench), 0);
+	remove_store_dir(bench->store.path);
+	assert_int_equal(held(bench), 0);
+	write_note(bench); /* which file it is cannot be told: no later start can be the same */
+	assert_int_equal(held(bench), 0);
+	memcpy(bench->store.path, original, sizeof(original));
+	assert_int_equal(held(bench), 0);
+}
+
 static void test_store_older_than_its_note_was_restored(void **state)
 {
 	struct bench *bench = *state;
@@ -313,7 +382,7 @@ static void test_note_that_was_found_wanting_can_be_removed(void **state)
 	assert_int_equal(note_remove(bench->loop, bench->dir, &bench->store, &err), 0);
 	mkdirs(bench, note_file(bench)); /* who knows what that is */
 	assert_true(note_remove(bench->loop, bench->dir, &bench->store, &err) < 0);
-	assert_non_null(strstr(err.text, "/store"));
+	assert_non_null(strstr(err.text, bench->store.path));
 	expect_unclean(bench, "no note");
 }
 
@@ -387,7 +456,7 @@ static void test_unknown_boot_is_unclean_and_writes_no_note(void **state)
 	assert_true(is_unclean(bench));
 	open_note(bench);
 	assert_true(publish_note(bench, &err) < 0);
-	assert_non_null(strstr(err.text, "/store"));
+	assert_non_null(strstr(err.text, bench->store.path));
 }
 
 static void test_directory_that_cannot_be_is_named(void **state)
@@ -410,6 +479,8 @@ int main(void)
 		NOTE_TEST(test_without_a_note_nothing_is_believed),
 		NOTE_TEST(test_clean_stop_needs_no_note),
 		NOTE_TEST(test_damaged_log_is_unclean_whatever_the_note_says),
+		NOTE_TEST(test_lock_is_the_earlier_starts_in_the_same_directory_and_boot),
+		NOTE_TEST(test_copied_directory_does_not_have_the_lock_of_the_original),
 		NOTE_TEST(test_start_that_never_served_changes_nothing),
 		NOTE_TEST(test_store_older_than_its_note_was_restored),
 		NOTE_TEST(test_log_must_reach_what_was_acknowledged_in_each_shard),
