@@ -240,7 +240,10 @@ enum proto_status apply_pg_takeover(struct cluster_edit *edit, const struct log_
 		       : refuse(edit, PROTO_STATUS_INVALID, "a takeover of nothing");
 }
 
-/* By the primary, which has stopped serving. */
+/*
+ * By the primary, which has stopped serving. It has served: whatever it was fenced from has no lease
+ * any more, and gets none by an acknowledgement that names a later entry (L1).
+ */
 enum proto_status apply_pg_primary(struct cluster_edit *edit, const struct log_body *log)
 {
 	const struct log_pg_store *body = log->body;
@@ -251,6 +254,10 @@ enum proto_status apply_pg_primary(struct cluster_edit *edit, const struct log_b
 		return status;
 	if (!proposer_leads(edit, &pg))
 		return refuse_not_primary(edit, &pg);
+	if (pg.primary != from_le32(body->store)) {
+		pg.fence_index = pg.fence_incarnation = 0;
+		pg.fence_store = pg.fence_node = 0;
+	}
 	return hand_over(edit, &pg, from_le32(body->store));
 }
 

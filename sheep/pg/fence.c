@@ -1,7 +1,7 @@
 /*
  * A new primary and the old one (REPLICATION, L3): unless it was a takeover of one that is certainly
  * dead, nobody is served before the old primary's node has confirmed that it applied the change,
- * or enough time has passed.
+ * or enough time has passed since we, in sync, applied it: whoever leads later has waited already.
  */
 #include "sheep/pg/pg_priv.h"
 
@@ -41,7 +41,7 @@ void pg_fence_ask(struct pg_lead *lead)
 
 void pg_fence_tick(struct pg_lead *lead, uint64_t now)
 {
-	if (lead->fence_ns && !lead->is_fence_confirmed && !lead->is_fence_asked &&
+	if (now < lead->fence_ns && !lead->is_fence_confirmed && !lead->is_fence_asked &&
 	    now >= lead->fence_ask_ns + PG_ASK_AGAIN_NS)
 		pg_fence_ask(lead);
 }

@@ -239,10 +239,9 @@ int pg_lead_begin(struct pg *pg)
 		log_error("pg %u: no memory for its members: trying again", pg->id);
 	lead->fence_index = cluster_pg_fence(pg->set->map, &pg->row);
 	if (lead->fence_index) {
-		/* Our acknowledgements name this entry since a moment before this one (L1). */
-		lead->fence_ns =
-			loop_clock(pg->set->loop) + pg_set_time(pg->set, CLUSTER_SETTING_GRACE);
-		pg_fence_ask(lead);
+		lead->fence_ns = pg->fence_ns + pg_set_time(pg->set, CLUSTER_SETTING_GRACE);
+		if (loop_clock(pg->set->loop) < lead->fence_ns)
+			pg_fence_ask(lead);
 	}
 	pg_collect_start(lead);
 	pg_advance(pg);

@@ -172,6 +172,22 @@ static void check_stream(struct pg *pg, enum pg_role old_role)
 		pg_part_reset(pg);
 }
 
+/*
+ * Since when may nobody count our acknowledgements who has not applied the fence's entry? Only those
+ * of an unmarked member are asked for.
+ */
+static void note_fence(struct pg *pg)
+{
+	bool is_asked = pg->role == PG_ROLE_MEMBER || pg->role == PG_ROLE_PRIMARY;
+	uint64_t index = is_asked ? pg->row.fence_index : 0;
+
+	if (pg->fence_index == index)
+		return;
+	pg->fence_index = index;
+	/* They name this entry since a moment before this one (L1). */
+	pg->fence_ns = loop_clock(pg->set->loop);
+}
+
 void pg_apply(struct pg *pg, const struct cluster_pg *row)
 {
 	enum pg_role old_role = pg->role;
@@ -180,6 +196,7 @@ void pg_apply(struct pg *pg, const struct cluster_pg *row)
 	memcpy(&pg->row, row, sizeof(pg->row));
 	pg->epoch = row->epoch;
 	pg->role = role_of(pg);
+	note_fence(pg);
 	pg_set_active(pg);
 	if (pg->store->is_failed) {
 		pg_fail(pg);
@@ -202,6 +219,7 @@ void pg_withdraw(struct pg *pg)
 	if (pg->state == PG_IDLE || pg->state == PG_FAILED)
 		return;
 	pg->role = PG_ROLE_NONE;
+	pg->fence_index = 0;
 	pg_lead_end(pg, -E_NOT_PRIMARY);
 	pg_part_reset(pg);
 	pg_enter(pg, PG_IDLE, "another start of the store is registered");

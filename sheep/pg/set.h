@@ -189,9 +189,10 @@ struct pg {
 	bool is_crowded;
 	struct cds_list_head active; /* in the set, when is_active */
 	bool is_active;
-	bool has_data;	 /* the store may have objects or a record of it */
-	bool has_holes;	 /* the store may have objects that are missing */
-	bool is_dropped; /* store_drop_pg() is running */
+	bool has_data;			/* the store may have objects or a record of it */
+	uint64_t fence_index, fence_ns; /* of `row`, and since when we had it as a member (L3) */
+	bool has_holes;			/* the store may have objects that are missing */
+	bool is_dropped;		/* store_drop_pg() is running */
 	struct loop_op drop_op;
 	uint64_t join_proposed_ns, holes_proposed_ns;
 };
