@@ -194,6 +194,7 @@ int herd_flush(struct herd *herd, unsigned node);
 /* Begin a write and do not wait; it is checked like the others. */
 void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
+void herd_write_fua_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 void herd_flush_begin(struct herd *herd, unsigned node);
 void herd_load_free(struct herd *herd);
 /* All members in sync of each PG have the same objects, versions and sums. */

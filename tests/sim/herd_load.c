@@ -500,6 +500,14 @@ void herd_write_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_
 		    length / SECTOR);
 }
 
+void herd_write_fua_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length)
+{
+	struct op *op = begin(load_of(herd), &herd->nodes[node], GATEWAY_WRITE,
+			      (uint32_t)(offset / SECTOR), length / SECTOR);
+
+	op->io.flags |= GATEWAY_FUA; /* it is not yet submitted: that is mail */
+}
+
 void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length)
 {
 	(void)begin(load_of(herd), &herd->nodes[node], GATEWAY_READ, (uint32_t)(offset / SECTOR),

@@ -116,6 +116,24 @@ static void a_write_before_the_object_is_compared(uint64_t seed)
 	stage_end(&s);
 }
 
+/* The same of an object that was compared, and waits for its push: the push would take J's copy for new. */
+static void a_write_before_the_object_is_pushed(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 1);
+	stage_lose(&s, s.a);
+	assert_int_equal(herd_write(s.herd, s.p, 60 * KIB, 4 * KIB), 0);
+	stage_set(&s, "recovery_paused", 1);
+	herd_start(s.herd, s.a);
+	herd_run(s.herd, 500);
+	assert_false(herd_is_healthy(s.herd));
+	assert_int_equal(herd_write(s.herd, s.p, 0, 4 * KIB), 0);
+	herd_run(s.herd, 50);
+	stage_set(&s, "recovery_paused", 0);
+	stage_end(&s);
+}
+
 /* ---- pushes and joins that are cut short ---- */
 
 static void kill_primary(struct stage *s)
@@ -413,6 +431,32 @@ static void a_flush_during_which_a_store_joins(uint64_t seed)
 	stage_end(&s);
 }
 
+/* J's disk is slow to sync, and the write behind it, which need not be synced, is acknowledged first (F1). */
+static void a_fua_that_one_member_has_not_synced(uint64_t seed)
+{
+	const struct sim_latency slow = {.read_max_ns = NS_PER_MS,
+					 .write_max_ns = NS_PER_MS,
+					 .sync_min_ns = 400 * NS_PER_MS,
+					 .sync_max_ns = 400 * NS_PER_MS};
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 1);
+	stage_set(&s, "power_loss_wait", 1000);
+	assert_int_equal(herd_flush(s.herd, s.p), 0);
+	sim_host_set_latency(s.herd->nodes[s.a].host, &slow);
+	herd_write_fua_begin(s.herd, s.p, 0, 4 * KIB);
+	herd_run(s.herd, 2);
+	assert_int_equal(herd_write(s.herd, s.p, 1 * MIB, 4 * KIB), 0);
+	herd_run(s.herd, 50);
+	herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	herd_start(s.herd, s.a);
+	stage_until_led_by(&s, s.a, 20000);
+	stage_open(&s, s.a);
+	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	stage_drop(&s); /* what was not to be synced may be gone */
+}
+
 const struct history_row rules_join[] = {
 	{"a write while an expand is undecided", a_write_while_an_expand_is_undecided, 40, 2,
 	 "W3_SEALED_ACKNOWLEDGE", NULL},
@@ -422,6 +466,10 @@ const struct history_row rules_join[] = {
 	 "F1_ALL_SYNCED", NULL},
 	{"a write before the object is compared", a_write_before_the_object_is_compared, 70, 3,
 	 "J2_COMPARE_ALL", "W2_PREVIOUS_VERSION"},
+	{"a write before the object is pushed", a_write_before_the_object_is_pushed, 75, 2,
+	 "J2_SKIP_MISSING", "W2_PREVIOUS_VERSION"},
+	{"a write while an expand is undecided", a_write_while_an_expand_is_undecided, 40, 2,
+	 "J4_COUNT_FIRST", NULL},
 	{"a push that ends half way", a_push_that_ends_half_way, 80, 2, "J3_MISSING_FIRST", NULL},
 	{"an expand of a join that has ended", an_expand_of_a_join_that_has_ended, 90, 3,
 	 "J1_JOIN_INDEX", NULL},
@@ -433,6 +481,8 @@ const struct history_row rules_join[] = {
 	 "J5_NOT_PROMOTED", NULL},
 	{"a join of who never heard of the volume", a_join_of_who_never_heard_of_the_volume, 200, 2,
 	 "M2_NEXT_ID", "W1_LATER_EPOCH"},
+	{"a FUA that one member has not synced", a_fua_that_one_member_has_not_synced, 230, 3,
+	 "F1_FUA", NULL},
 	{"a flush that names an epoch of before", a_flush_that_names_an_epoch_of_before, 100, 2,
 	 "F1_SYNC_EPOCH", NULL},
 	{"a flush during which a store joins", a_flush_during_which_a_store_joins, 110, 2,

@@ -72,6 +72,29 @@ static void a_write_without_a_member_that_is_still_listed(uint64_t seed)
 	stage_end(&s);
 }
 
+/*
+ * B has a write that A has not, and its tail comes late. A must not change the object before it knows, or the
+ * next entry finds different versions (T1); nor before it has made them one (T2).
+ */
+static void a_takeover_where_one_has_more(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 3, 3, 1);
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	herd_write_begin(s.herd, s.p, 32 * KIB, 4 * KIB);
+	herd_run(s.herd, 20);
+	sim_link_set_delay(s.herd->nodes[s.b].host, s.herd->nodes[s.a].host, 100 * NS_PER_MS,
+			   100 * NS_PER_MS);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_reach(&s, s.p);
+	herd_write_begin(s.herd, s.a, 0, 4 * KIB);
+	herd_run(s.herd, 1000);
+	sim_link_set_delay(s.herd->nodes[s.b].host, s.herd->nodes[s.a].host, 100 * NS_PER_US,
+			   200 * NS_PER_US);
+	stage_end(&s);
+}
+
 /* ---- an expand that is decided, of which P has not heard ---- */
 
 static void propose(struct stage *s)
@@ -318,6 +341,11 @@ const struct history_row rules_write[] = {
 	{"a read of what is in flight", a_read_of_what_is_in_flight, 10, 2, "W4_READS_WAIT", NULL},
 	{"a write without a member that is still listed",
 	 a_write_without_a_member_that_is_still_listed, 20, 2, "S1_SHRINK_FIRST", NULL},
+	{"a write without a member that is still listed",
+	 a_write_without_a_member_that_is_still_listed, 20, 1, "W3_ALL_ACKNOWLEDGE", NULL},
+	{"a takeover where one has more", a_takeover_where_one_has_more, 220, 2, "T1_ALL_TAILS",
+	 NULL},
+	{"a takeover where one has more", a_takeover_where_one_has_more, 220, 2, "T2_SETTLE", NULL},
 	{"a read after an expand that is not applied", a_read_after_an_expand_that_is_not_applied,
 	 30, 1, "L1_JOINING", NULL},
 	{"a write from the epoch before", a_write_from_the_epoch_before, 210, 1, "W1_OLD_EPOCH",
