@@ -71,8 +71,7 @@ static const struct command_row command_rows[LOG_TYPE_END] = {
 	    FLAGS(log_pg_shrink, LOG_SHRINK_DIVERGED)),
 	ROW(PG_TAKEOVER, log_pg_takeover, sizeof(struct log_pg_store), CLUSTER_TAKEOVERS_MAX, BOTH,
 	    apply_pg_takeover,
-	    "row by row: the epoch is another one, the store is not in sync (T1), or the floor would "
-	    "be broken without the old primary (S1)",
+	    "row by row: the epoch is another one, or the store is not in sync (T1)",
 	    RESERVED(log_pg_takeover)),
 	ROW(PG_PRIMARY, log_pg_store, 0, 0, BOTH, apply_pg_primary,
 	    "the epoch is another one, or the store is not in sync"),
