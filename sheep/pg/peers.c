@@ -95,12 +95,14 @@ static bool is_there(const struct cluster_node *node)
 
 /*
  * What waits for a dial looks at the new map first: the node that cannot be reached may be the one that
- * leads no more.
+ * leads no more. A dial under way is given a moment, a pause between two dials is not: it may be long.
  */
 static bool is_stuck(const struct peer_link *link)
 {
 	return link->key.class == PEER_CLASS_CLIENT && net_link_waiting(link->link) > 0 &&
-	       !net_link_is_up(link->link) && loop_now(link->loop) > link->down_ns + DIAL_NS;
+	       !net_link_is_up(link->link) &&
+	       (net_link_state(link->link) == NET_LINK_WAITING ||
+		loop_now(link->loop) > link->down_ns + DIAL_NS);
 }
 
 void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
