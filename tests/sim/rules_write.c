@@ -292,6 +292,25 @@ static void a_takeover_that_comes_late(uint64_t seed)
 	stage_end(&s);
 }
 
+/* A lost its power for a moment, and with it what it had acknowledged and not synced; then it is all that is left (R3). */
+static void a_member_that_lost_its_power_leads(uint64_t seed)
+{
+	struct stage s;
+
+	stage_begin(&s, seed, 2, 2, 1);
+	assert_int_equal(herd_flush(s.herd, s.p), 0);
+	assert_int_equal(herd_write(s.herd, s.p, 0, 64 * KIB), 0);
+	herd_cut_power(s.herd, s.a, SIM_DEATH_SILENT, SIM_DROP_UNSYNCED);
+	herd_start(s.herd, s.a);
+	herd_until(s.herd, 10000, herd_is_healthy, "healthy");
+	herd_run(s.herd, 200);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_until_led_by(&s, s.a, 5000);
+	stage_open(&s, s.a);
+	assert_int_equal(herd_read(s.herd, s.a, 0, 64 * KIB), 0);
+	stage_end(&s);
+}
+
 /* ---- two takeovers in one settle ---- */
 
 static void kill_second(struct stage *s)
@@ -351,6 +370,8 @@ const struct history_row rules_write[] = {
 	{"a write from the epoch before", a_write_from_the_epoch_before, 210, 1, "W1_OLD_EPOCH",
 	 NULL},
 	{"an answer from the past", an_answer_from_the_past, 120, 1, "R1_REGISTERED_FIRST", NULL},
+	{"a member that lost its power leads", a_member_that_lost_its_power_leads, 240, 3,
+	 "R3_UNCLEAN_MARK", NULL},
 	{"a second start while the first one serves", a_second_start_while_the_first_one_serves,
 	 140, 3, "L3_FENCE", NULL},
 	{"a takeover that comes late", a_takeover_that_comes_late, 150, 2, "S0_CONDITION", NULL},
