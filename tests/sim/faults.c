@@ -351,22 +351,28 @@ static bool begin_hang(struct program *program, struct fault *fault)
 	return true;
 }
 
-static void restart_if_failed(struct program *program, struct fault *fault)
+static void restart_if_failed(struct program *program, unsigned number)
 {
-	struct herd_node *node = node_of(program, fault);
+	struct herd_node *node = &program->herd->nodes[number];
 
 	if (!node->is_up || !store_is_failed(node->store))
 		return;
-	herd_kill(program->herd, fault->node, SIM_DEATH_CERTAIN);
+	herd_kill(program->herd, number, SIM_DEATH_CERTAIN);
 	node->was_cut = true;
-	faults_start_node(program, fault->node);
+	faults_start_node(program, number);
+}
+
+void faults_restart_failed(struct program *program)
+{
+	for (unsigned i = 0; i < program->herd->node_count; i++)
+		restart_if_failed(program, i);
 }
 
 static void end_hang(struct program *program, struct fault *fault)
 {
 	sim_host_hang_disk(host_of(program, fault), false);
 	herd_run(program->herd, 1);
-	restart_if_failed(program, fault);
+	restart_if_failed(program, fault->node);
 }
 
 static bool begin_eio(struct program *program, struct fault *fault)
@@ -381,7 +387,7 @@ static bool begin_eio(struct program *program, struct fault *fault)
 static void end_eio(struct program *program, struct fault *fault)
 {
 	sim_host_forget_faults(host_of(program, fault));
-	restart_if_failed(program, fault);
+	restart_if_failed(program, fault->node);
 }
 
 static bool begin_full(struct program *program, struct fault *fault)
@@ -396,7 +402,7 @@ static bool begin_full(struct program *program, struct fault *fault)
 static void end_full(struct program *program, struct fault *fault)
 {
 	sim_host_set_disk_size(host_of(program, fault), TIB);
-	restart_if_failed(program, fault);
+	restart_if_failed(program, fault->node);
 }
 
 static bool begin_rot(struct program *program, struct fault *fault)

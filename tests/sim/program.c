@@ -160,6 +160,7 @@ static void wait_until_healthy(struct program *program, const char *what)
 				  what);
 		}
 		run_until(program, sim_now(program->herd->world) + TICK_NS);
+		faults_restart_failed(program);
 	}
 }
 

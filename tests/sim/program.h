@@ -167,6 +167,8 @@ bool faults_begin(struct program *program);
 void faults_tick(struct program *program);
 /* End all, and start whoever is down. */
 void faults_heal(struct program *program);
+/* Nodes whose store has stopped start again, as an operator would have it, once faults have ended. */
+void faults_restart_failed(struct program *program);
 /* When the next one ends; UINT64_MAX: none will. */
 uint64_t faults_next_end(const struct program *program);
 /* Take back what a strike did, or disarm it. */
