@@ -49,6 +49,8 @@ bool pg_garbage_tick(struct pg_lead *lead)
 
 	if (!lead->is_garbage_due)
 		return false;
+	if (lead->settle_left > 0)
+		return true; /* settling would write again what was just removed */
 	for (uint32_t i = 0; i < STEPS_MAX && lead->garbage_running < RUNNING_MAX; i++) {
 		const struct object_key *after =
 			lead->has_garbage_cursor ? &lead->garbage_cursor : NULL;

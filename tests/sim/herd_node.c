@@ -339,10 +339,14 @@ static bool leave(struct herd_node *node, uint64_t until_ns)
 {
 	const struct cluster_node *row;
 
+	if (!node->map || !node->id) /* not registered: its engine's word has to do */
+		return step(node, stop_timer, until_ns);
 	do {
 		if (!step(node, propose_leave, until_ns))
 			return false;
 		herd_run(node->herd, 50);
+		if (!node->is_up || !node->map)
+			return false; /* killed meanwhile */
 		row = cluster_node(node->map, node->id);
 		if (!row || !(row->flags & CLUSTER_NODE_UP))
 			return step(node, stop_timer, until_ns);
@@ -378,7 +382,8 @@ bool herd_try_stop(struct herd *herd, unsigned number, uint64_t ms)
 	tell_died(herd, number); /* its clients wait for nobody */
 	if (!step(node, stop_pgs, until_ns) || !step(node, close_all, until_ns) ||
 	    !leave(node, until_ns) || !step(node, stop_store, until_ns)) {
-		herd_kill(herd, number, SIM_DEATH_CERTAIN);
+		if (node->is_up)
+			herd_kill(herd, number, SIM_DEATH_CERTAIN);
 		return false;
 	}
 	herd_add_counters(&herd->past, pg_set_counters(node->set));

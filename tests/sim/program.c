@@ -212,7 +212,7 @@ static void cause_trouble(struct program *program)
 
 /* ---- its end ---- */
 
-static bool has_garbage(struct program *program)
+static bool has_garbage(struct program *program, char *found, size_t size)
 {
 	for (unsigned n = 0; n < program->herd->node_count; n++) {
 		struct herd_node *node = &program->herd->nodes[n];
@@ -225,8 +225,18 @@ static bool has_garbage(struct program *program)
 			struct store_object object;
 			const struct object_key *after = NULL;
 			while (store_object_next(node->store, pg, after, &object)) {
-				if (!cluster_layer_is_live(node->map, object.key.layer))
+				if (!cluster_layer_is_live(node->map, object.key.layer)) {
+					(void)snprintf(
+						found, size,
+						"%s: pg %u: object %llu.%u at version (%llu,%llu)%s",
+						node->name, pg,
+						(unsigned long long)object.key.layer,
+						object.key.index,
+						(unsigned long long)object.version.reign,
+						(unsigned long long)object.version.n,
+						object.is_missing ? ", missing" : "");
 					return true;
+				}
 				cursor = object.key;
 				after = &cursor;
 			}
@@ -239,9 +249,14 @@ static void wait_for_garbage(struct program *program)
 {
 	uint64_t end_ns = sim_now(program->herd->world) + HEALTHY_MS * NS_PER_MS;
 
-	while (has_garbage(program)) {
-		if (sim_now(program->herd->world) >= end_ns)
-			herd_fail(program->herd, "objects of deleted volumes are still there");
+	char found[128];
+
+	while (has_garbage(program, found, sizeof(found))) {
+		if (sim_now(program->herd->world) >= end_ns) {
+			herd_print(program->herd);
+			herd_fail(program->herd, "objects of deleted volumes are still there: %s",
+				  found);
+		}
 		run_until(program, sim_now(program->herd->world) + TICK_NS);
 	}
 }
