@@ -119,4 +119,33 @@ int posix_socket_pair(struct loop_backend *backend, struct loop_socket **a, stru
 uint64_t posix_now(struct loop_backend *backend);
 uint64_t posix_wall_clock(struct loop_backend *backend);
 
+/* ---- what every real back end has in its table ---- */
+
+/* clang-format off */
+#define POSIX_BACKEND_OPS \
+	.now = posix_now, \
+	.wall_clock = posix_wall_clock, \
+	.file_close = posix_file_close, \
+	.listener_close = posix_listener_close, \
+	.listener_free = posix_listener_free, \
+	.socket_free = posix_socket_free, \
+	.socket_shutdown = posix_socket_shutdown, \
+	.socket_pair = posix_socket_pair, \
+	.sync_open = posix_sync_open, \
+	.sync_read = posix_sync_read, \
+	.sync_write = posix_sync_write, \
+	.sync_fsync = posix_sync_fsync, \
+	.sync_size = posix_sync_size, \
+	.sync_truncate = posix_sync_truncate, \
+	.sync_unlink = posix_sync_unlink, \
+	.sync_rename = posix_sync_rename, \
+	.sync_mkdir = posix_sync_mkdir, \
+	.sync_fsync_dir = posix_sync_fsync_dir, \
+	.sync_list = posix_sync_list, \
+	.sync_free_space = posix_sync_free_space, \
+	.sync_lock = posix_sync_lock, \
+	.sync_is_locked = posix_sync_is_locked, \
+	.sync_map = posix_sync_map
+/* clang-format on */
+
 #endif
