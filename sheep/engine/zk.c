@@ -178,6 +178,18 @@ void zk_session_changed(struct zk *zk, uint32_t life, int state)
 	}
 }
 
+void zk_look_again(struct zk *zk)
+{
+	if (!zk->handle)
+		return; /* the retry timer begins a session */
+	zk_session_changed(zk, zk->life, zoo_state(zk->handle));
+	if (zk->is_stopped || !zk->is_connected)
+		return;
+	zk_members_changed(zk);
+	if (!zk->is_stopped)
+		zk_read_changed(zk);
+}
+
 static void on_retry(struct loop_timer *timer)
 {
 	struct zk *zk = container_of_type(timer, struct zk, retry);

@@ -60,12 +60,34 @@ static void on_event(struct loop *loop, struct loop_mail *mail)
 	zk_try_quit(zk);
 }
 
+static void on_lost(struct loop *loop, struct loop_mail *mail)
+{
+	struct zk *zk = container_of_type(mail, struct zk, lost_mail);
+
+	__atomic_store_n(&zk->lost_is_out, 0, __ATOMIC_RELEASE);
+	__atomic_fetch_sub(&zk->mails, 1, __ATOMIC_RELAXED);
+	if (!zk->is_stopped)
+		zk_look_again(zk);
+	zk_try_quit(zk);
+}
+
+static void post_lost(struct zk *zk)
+{
+	if (__atomic_exchange_n(&zk->lost_is_out, 1, __ATOMIC_ACQ_REL))
+		return; /* it is on its way, and looks later than this */
+	zk->lost_mail.deliver = on_lost;
+	__atomic_fetch_add(&zk->mails, 1, __ATOMIC_RELAXED);
+	loop_post(zk->engine.loop, &zk->lost_mail);
+}
+
 static void post_event(struct zk *zk, uint32_t life, int type, int state, const char *path)
 {
 	struct zk_event *event = calloc(1, sizeof(*event));
 
-	if (!event)
-		return; /* the next event, or the check of the retry timer, makes up for it */
+	if (!event) {
+		post_lost(zk);
+		return;
+	}
 	event->mail.deliver = on_event;
 	event->zk = zk;
 	event->life = life;

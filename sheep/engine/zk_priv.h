@@ -151,6 +151,9 @@ struct zk {
 	uint64_t waiting_since_ns, told_ns;
 	struct cds_list_head calls;
 	uint32_t mails; /* atomic: events on their way here */
+	/* Something was told for which there was no memory: look at everything. */
+	struct loop_mail lost_mail;
+	uint32_t lost_is_out; /* atomic */
 	struct loop_timer retry, leave_timer;
 	struct loop_op quit_op;
 	struct loop_mail leave_mail;
@@ -201,6 +204,8 @@ void zk_calls_end(struct zk *zk);
 /* Did it fail because of the connection, so that nobody knows what became of it? */
 bool zk_is_passing(int rc);
 void zk_session_changed(struct zk *zk, uint32_t life, int state);
+/* An event was lost: the state is as the library says, and anything may have changed. */
+void zk_look_again(struct zk *zk);
 
 /* ---- zk_read.c ---- */
 

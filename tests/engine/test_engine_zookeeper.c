@@ -153,6 +153,22 @@ static void test_session_that_expires_is_begun_anew(void **state)
 	assert_false(member->has_failed);
 }
 
+/* Without memory for an event everything is looked at, so that nothing is missed for good. */
+static void test_event_that_was_lost_is_made_up_for(void **state)
+{
+	struct bed *bed = *state;
+	struct zk *zk;
+
+	bed_start_all(bed, 2);
+	zk = zk_of(&bed->members[1]);
+	zk->is_connected = false; /* as if nobody had told that it is */
+	bed_propose(bed, 0, 5);
+	BED_NEVER(bed, 300 * NS_PER_MS, zk->is_connected);
+	zk_look_again(zk);
+	assert_true(zk->is_connected);
+	BED_UNTIL(bed, bed_is_settled(bed));
+}
+
 static void test_waits_for_a_server_that_is_not_there_yet(void **state)
 {
 	struct bed *bed = *state;
@@ -241,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_specs),
 		BED_TEST(test_log_survives_the_server),
 		BED_TEST(test_session_that_expires_is_begun_anew),
+		BED_TEST(test_event_that_was_lost_is_made_up_for),
 		BED_TEST(test_waits_for_a_server_that_is_not_there_yet),
 		BED_TEST(test_leaves_though_no_server_answers),
 		BED_TEST(test_later_start_of_a_node_replaces_the_earlier),
