@@ -16,7 +16,8 @@
 
 #define HEAL_RANGE    PEER_FETCH_BLOCKS_MAX
 #define HEAL_AGAIN_NS (200 * NS_PER_MS)
-#define HEALS_MAX     4u /* that the background search begins */
+#define TELL_NS	      (10 * NS_PER_S) /* between two lines about vain heals of a PG */
+#define HEALS_MAX     4u	      /* that the background search begins */
 
 struct pg_heal {
 	struct cds_list_head link;  /* in the lead */
@@ -58,6 +59,19 @@ static void heal_free(struct pg_heal *heal)
 	free(heal);
 }
 
+/* It is tried again and again: once in a while is enough. */
+static void tell_failure(struct pg_heal *heal, int result)
+{
+	struct pg_lead *lead = heal->lead;
+	uint64_t now = loop_now(heal->set->loop);
+
+	if (lead->heal_told_ns && now < lead->heal_told_ns + TELL_NS)
+		return;
+	lead->heal_told_ns = now;
+	log_error("pg %u: object %llu.%u: no other copy can be had: %s", heal->pg->id,
+		  (unsigned long long)heal->key.layer, heal->key.index, err_text(result));
+}
+
 static void heal_end(struct pg_heal *heal, int result)
 {
 	CDS_LIST_HEAD(waits);
@@ -68,8 +82,7 @@ static void heal_end(struct pg_heal *heal, int result)
 	if (result == 0)
 		heal->set->counters.objects_healed++;
 	else
-		log_error("pg %u: object %llu.%u: no other copy can be had: %s", heal->pg->id,
-			  (unsigned long long)heal->key.layer, heal->key.index, err_text(result));
+		tell_failure(heal, result);
 	pg_set_active(heal->pg);
 	pg_lock_release(&heal->set->locks, &heal->lock);
 	heal_free(heal);

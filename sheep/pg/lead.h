@@ -94,6 +94,7 @@ struct pg_lead {
 	/* objects of ours that are missing */
 	struct cds_list_head heals;
 	uint32_t heal_count;
+	uint64_t heal_told_ns; /* when a vain one was logged last */
 	struct object_key heal_cursor;
 	bool has_heal_cursor;
 	/* garbage */
