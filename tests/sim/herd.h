@@ -197,6 +197,11 @@ void herd_read_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t
 void herd_write_fua_begin(struct herd *herd, unsigned node, uint64_t offset, uint32_t length);
 void herd_flush_begin(struct herd *herd, unsigned node);
 void herd_load_free(struct herd *herd);
+/*
+ * Object @index of the volume, in PG 0, is missing at @node from here on, with its version: what a bad block that
+ * was found does. Returns its key.
+ */
+struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t index);
 /* All members in sync of each PG have the same objects, versions and sums. */
 void herd_compare_copies(struct herd *herd);
 /* Everything through every gateway, and all copies of each PG against each other. */

@@ -1,5 +1,5 @@
 /*
- * All copies of each placement group against each other.
+ * All copies of each placement group against each other; and a copy with a hole.
  */
 #include "tests/sim/herd_priv.h"
 
@@ -115,4 +115,41 @@ void herd_compare_copies(struct herd *herd)
 		}
 	}
 	cluster_map_put(map);
+}
+
+/* ---- holes ---- */
+
+struct hole {
+	struct store_append append;
+	bool is_there;
+};
+
+static void on_hole(struct store_append *append, int result)
+{
+	assert_int_equal(result, 0);
+	container_of_type(append, struct hole, append)->is_there = true;
+}
+
+static bool hole_is_there(void *context)
+{
+	return ((struct hole *)context)->is_there;
+}
+
+struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t index)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct hole hole = {
+		.append = {.done = on_hole,
+			   .family = volume->family,
+			   .key = {.layer = volume->layers[0], .index = index},
+			   .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING}};
+	struct store_object object;
+
+	assert_true(store_object(herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
+	hole.append.version = object.version;
+	assert_int_equal(store_append(herd->nodes[node].store, &hole.append), 0);
+	(void)sim_world_run_until(herd->world, sim_now(herd->world) + 100 * NS_PER_MS,
+				  hole_is_there, &hole);
+	assert_true(hole.is_there);
+	return hole.append.key;
 }

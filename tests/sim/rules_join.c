@@ -237,40 +237,12 @@ static void a_write_into_a_push(uint64_t seed)
 	stage_end(&s);
 }
 
-struct hole {
-	struct store_append append;
-	bool is_there;
-};
-
-static void on_hole(struct store_append *append, int result)
-{
-	struct hole *hole = container_of_type(append, struct hole, append);
-
-	assert_int_equal(result, 0);
-	hole->is_there = true;
-}
-
 /* The first object of the volume is missing at @node from here on, as if it had been found damaged. */
 static void make_hole(struct stage *s, unsigned node)
 {
-	const struct cluster_volume *volume =
-		cluster_volume_by_name(herd_map(s->herd), HERD_VOLUME);
-	struct hole hole = {
-		.append = {.done = on_hole,
-			   .pg = 0,
-			   .family = volume->family,
-			   .key = {.layer = volume->layers[0]},
-			   .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING}};
-	struct store_object object;
+	struct object_key key = herd_make_hole(s->herd, node, 0);
 
-	assert_true(store_object(s->herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
-	hole.append.version = object.version;
-	assert_int_equal(store_append(s->herd->nodes[node].store, &hole.append), 0);
-	for (unsigned i = 0; i < 1000 && !hole.is_there; i++)
-		stage_run_us(s, 10);
-	assert_true(hole.is_there);
-	pg_set_store_corrupt(s->herd->nodes[node].set, s->herd->nodes[node].store, 0,
-			     &hole.append.key);
+	pg_set_store_corrupt(s->herd->nodes[node].set, s->herd->nodes[node].store, 0, &key);
 	s->herd->may_diverge = true;
 }
 

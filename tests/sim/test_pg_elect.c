@@ -198,34 +198,10 @@ static void test_an_election_does_not_wait_for_ever_for_an_answer(void **state)
 
 /* ---- who may be elected ---- */
 
-struct hole {
-	struct store_append append;
-	bool is_there;
-};
-
-static void on_hole(struct store_append *append, int result)
-{
-	assert_int_equal(result, 0);
-	container_of_type(append, struct hole, append)->is_there = true;
-}
-
 /* Object 0 is there with its version, but its content is not to be trusted. */
 static void make_hole(struct herd *herd, unsigned node)
 {
-	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
-	struct hole hole = {
-		.append = {.done = on_hole,
-			   .family = volume->family,
-			   .key = {.layer = volume->layers[0]},
-			   .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING}};
-	struct store_object object;
-
-	assert_true(store_object(herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
-	hole.append.version = object.version;
-	assert_int_equal(store_append(herd->nodes[node].store, &hole.append), 0);
-	for (unsigned i = 0; i < 100 && !hole.is_there; i++)
-		herd_run(herd, 1);
-	assert_true(hole.is_there);
+	(void)herd_make_hole(herd, node, 0);
 	herd->may_diverge = true;
 }
 

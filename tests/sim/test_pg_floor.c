@@ -25,36 +25,10 @@ static struct herd *pair(uint64_t seed)
 
 /* ---- holes ---- */
 
-struct hole {
-	struct store_append append;
-	bool is_there;
-};
-
-static void on_hole(struct store_append *append, int result)
-{
-	assert_int_equal(result, 0);
-	container_of_type(append, struct hole, append)->is_there = true;
-}
-
 /* The object is there with its version, but its content is not to be trusted. */
 static void make_hole(struct herd *herd, unsigned node, uint32_t index)
 {
-	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
-	struct hole hole = {.is_there = false};
-	struct store_object object;
-
-	hole.append = (struct store_append){
-		.done = on_hole,
-		.family = volume->family,
-		.key = {.layer = volume->layers[0], .index = index},
-		.flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING,
-	};
-	assert_true(store_object(herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
-	hole.append.version = object.version;
-	assert_int_equal(store_append(herd->nodes[node].store, &hole.append), 0);
-	for (unsigned i = 0; i < 100 && !hole.is_there; i++)
-		herd_run(herd, 1);
-	assert_true(hole.is_there);
+	(void)herd_make_hole(herd, node, index);
 	herd->may_diverge = true;
 }
 

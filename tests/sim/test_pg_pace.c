@@ -38,36 +38,11 @@ static void set(struct herd *herd, enum cluster_setting_id id, uint64_t value)
 	herd_run(herd, 10); /* the others have it, too */
 }
 
-struct hole {
-	struct store_append append;
-	bool is_there;
-};
-
-static void on_hole(struct store_append *append, int result)
-{
-	assert_int_equal(result, 0);
-	container_of_type(append, struct hole, append)->is_there = true;
-}
-
 static void make_hole(struct herd *herd, unsigned node, uint32_t index)
 {
-	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
-	struct hole hole = {.is_there = false};
-	struct store_object object;
+	struct object_key key = herd_make_hole(herd, node, index);
 
-	hole.append = (struct store_append){
-		.done = on_hole,
-		.family = volume->family,
-		.key = {.layer = volume->layers[0], .index = index},
-		.flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_SET_MISSING,
-	};
-	assert_true(store_object(herd->nodes[node].store, 0, &hole.append.key, &object) > 0);
-	hole.append.version = object.version;
-	assert_int_equal(store_append(herd->nodes[node].store, &hole.append), 0);
-	for (unsigned i = 0; i < 100 && !hole.is_there; i++)
-		herd_run(herd, 1);
-	assert_true(hole.is_there);
-	pg_set_store_corrupt(herd->nodes[node].set, herd->nodes[node].store, 0, &hole.append.key);
+	pg_set_store_corrupt(herd->nodes[node].set, herd->nodes[node].store, 0, &key);
 }
 
 static unsigned missing(struct herd *herd, unsigned node)
