@@ -44,7 +44,7 @@ struct beacon_peer *beacons_peer(const struct pg_beacons *beacons, uint32_t node
 	return peer;
 }
 
-static struct beacon_peer *peer_get(struct pg_beacons *beacons, uint32_t node)
+struct beacon_peer *beacons_peer_get(struct pg_beacons *beacons, uint32_t node)
 {
 	struct beacon_peer *peer = beacons_peer(beacons, node);
 
@@ -207,7 +207,7 @@ static int judge(struct pg_beacons *beacons, const struct net_request *request,
 		return -EAGAIN; /* registered later than what we have seen, or never */
 	if (from_le64(body->session) < node->session)
 		return -E_STALE_SESSION;
-	*out = peer_get(beacons, node->id);
+	*out = beacons_peer_get(beacons, node->id);
 	if (!*out)
 		return -ENOMEM;
 	note_renounce(*out, from_le32(body->flags) & PEER_BEACON_RENOUNCES,
@@ -311,7 +311,7 @@ static void set_evicted(struct beacon_peer *peer, bool is_evicted)
 	beacons->must_tell = true;
 }
 
-static void set_silent(struct beacon_peer *peer, bool is_silent)
+void beacon_set_silent(struct beacon_peer *peer, bool is_silent)
 {
 	if (is_silent && !peer->is_silent)
 		peer->beacons->home->counters.leases_lost++;
@@ -333,7 +333,7 @@ static void judge_members(struct pg_beacons *beacons, uint64_t now)
 	HASH_ITER(hh, beacons->peers, peer, next) {
 		if (!beacon_peer_is_active(peer))
 			continue;
-		set_silent(peer, now >= silent_from(peer));
+		beacon_set_silent(peer, now >= silent_from(peer));
 		if (now < renouncing_from(peer)) {
 			peer->is_renouncing = false;
 		} else if (!peer->is_renouncing) {
@@ -395,7 +395,7 @@ static void fired(struct loop_timer *timer)
 		loop_timer_start(beacons->home->loop, timer, next_ns);
 }
 
-static void plan(struct pg_beacons *beacons)
+void beacons_plan(struct pg_beacons *beacons)
 {
 	struct beacon_peer *peer, *next;
 	bool any = false;
@@ -407,143 +407,6 @@ static void plan(struct pg_beacons *beacons)
 	else if (!loop_timer_is_armed(&beacons->timer))
 		loop_timer_start(beacons->home->loop, &beacons->timer,
 				 loop_now(beacons->home->loop));
-}
-
-/* ---- the map ---- */
-
-static bool is_ours(const struct pg_beacons *beacons, const struct cluster_map *map, uint32_t store)
-{
-	return cluster_store_node(map, store) == beacons->home->node;
-}
-
-/* Both listed, or joining: as many times as it has stores there. */
-static void count_store(struct pg_beacons *beacons, const struct cluster_map *map, uint32_t store,
-			int change)
-{
-	uint32_t node = cluster_store_node(map, store);
-	struct beacon_peer *peer;
-
-	if (!node || node == beacons->home->node)
-		return;
-	peer = peer_get(beacons, node);
-	if (!peer) {
-		/* Without it we neither lead with that node nor take over from it: wait for memory. */
-		log_error("node %u: no memory to send it beacons", node);
-		beacons->must_count = true;
-		return;
-	}
-	peer->shared += (uint32_t)change;
-}
-
-static void count_pg(struct pg_beacons *beacons, const struct cluster_map *map,
-		     const struct cluster_pg *row, int change)
-{
-	uint32_t leader = row ? cluster_pg_primary_node(map, row) : 0;
-	bool is_listed = false, is_in_sync = false;
-
-	for (uint32_t i = 0; row && i < row->isr_count; i++)
-		if (is_ours(beacons, map, row->isr[i].store)) {
-			is_listed = true;
-			is_in_sync |= !(row->isr[i].flags & CLUSTER_SEAT_MARKED);
-		}
-	for (uint32_t i = 0; row && i < row->join_count; i++)
-		is_listed |= is_ours(beacons, map, row->joining[i].store);
-	if (!is_listed)
-		return;
-	for (uint32_t i = 0; i < row->isr_count; i++)
-		count_store(beacons, map, row->isr[i].store, change);
-	for (uint32_t i = 0; i < row->join_count; i++)
-		count_store(beacons, map, row->joining[i].store, change);
-	struct beacon_peer *peer = is_in_sync ? beacons_peer(beacons, leader) : NULL;
-	if (peer)
-		peer->leads += (uint32_t)change;
-}
-
-static void count_all(struct pg_beacons *beacons)
-{
-	const struct cluster_map *map = beacons->home->map;
-	struct beacon_peer *peer, *next;
-	const struct cluster_pg *row;
-
-	beacons->must_count = false;
-	HASH_ITER(hh, beacons->peers, peer, next)
-		peer->shared = peer->leads = 0;
-	for (uint32_t from = 0; (row = cluster_pg_next(map, from)); from = row->id + 1)
-		count_pg(beacons, map, row, 1);
-}
-
-static void peer_apply(struct beacon_peer *peer)
-{
-	struct pg_beacons *beacons = peer->beacons;
-	const struct cluster_map *map = beacons->home->map;
-	const struct cluster_node *node = cluster_node(map, peer->node);
-	uint64_t session = node && node->flags & CLUSTER_NODE_UP ? node->session : 0;
-	uint64_t now = loop_clock(beacons->home->loop);
-	bool was_active = peer->was_active && session == peer->session;
-
-	peer->session = session;
-	silence_apply(peer);
-	if (!beacon_peer_is_active(peer)) {
-		set_silent(peer, false);
-		peer->is_renouncing = false;
-		peer->deaf_ns = 0;
-		if (!node)
-			pg_leases_forget(beacons->leases, peer->node);
-		return;
-	}
-	/* It has had no occasion to send or to acknowledge anything before. */
-	if (!was_active) {
-		peer->since_ns = now;
-		set_silent(peer, false);
-		peer->is_renouncing = false;
-		beacons->next_ns = now;
-		loop_timer_start(beacons->home->loop, &beacons->timer, now);
-	}
-	if (RULE(R1_GRACE_FROM_REGISTRATION) && (!was_active || (!peer->led && peer->leads)))
-		peer->heard_ns = max_of(peer->heard_ns, now);
-}
-
-static void apply_settings(struct pg_beacons *beacons)
-{
-	const struct pg_set *home = beacons->home;
-	uint64_t lease_ns = pg_set_time(home, CLUSTER_SETTING_LEASE);
-
-	if (lease_ns != beacons->lease_ns) {
-		/* They promised as much as the old one needed. */
-		pg_leases_clear(beacons->leases);
-		beacons->next_ns = 0;
-		loop_timer_stop(home->loop, &beacons->timer); /* plan() starts it */
-	}
-	beacons->lease_ns = lease_ns;
-	beacons->grace_ns = pg_set_time(home, CLUSTER_SETTING_GRACE);
-	beacons->beacon_ns = pg_set_time(home, CLUSTER_SETTING_BEACON);
-}
-
-void pg_beacons_apply(struct pg_beacons *beacons, const struct cluster_map *old,
-		      const uint64_t *pgs, uint32_t count)
-{
-	const struct cluster_map *map = beacons->home->map;
-	const struct cluster_node *self = pg_peers_self(beacons->home->env.peers, map);
-	uint32_t node = self ? self->id : 0;
-	struct beacon_peer *peer, *next;
-
-	HASH_ITER(hh, beacons->peers, peer, next) {
-		peer->was_active = beacon_peer_is_active(peer);
-		peer->led = peer->leads;
-	}
-	apply_settings(beacons);
-	if (!old || !pgs || beacons->must_count || node != beacons->home->node) {
-		beacons->home->node = node;
-		count_all(beacons);
-	} else {
-		for (uint32_t i = 0; i < count; i++) {
-			count_pg(beacons, old, cluster_pg(old, (uint32_t)pgs[i]), -1);
-			count_pg(beacons, map, cluster_pg(map, (uint32_t)pgs[i]), 1);
-		}
-	}
-	HASH_ITER(hh, beacons->peers, peer, next)
-		peer_apply(peer);
-	plan(beacons);
 }
 
 /* ---- those who wait ---- */

@@ -1,5 +1,5 @@
 /*
- * The other nodes, as the beacons of loop 0 see them: beacon.c, silence.c.
+ * The other nodes, as the beacons of loop 0 see them: beacon.c, beacon_map.c, silence.c.
  */
 #ifndef PG_BEACON_H
 #define PG_BEACON_H
@@ -77,6 +77,13 @@ bool beacons_are_registered(const struct pg_beacons *beacons);
 
 /* NULL: we never had anything to do with that node. */
 struct beacon_peer *beacons_peer(const struct pg_beacons *beacons, uint32_t node);
+
+/* The same; made if need be. NULL: no memory. */
+struct beacon_peer *beacons_peer_get(struct pg_beacons *beacons, uint32_t node);
+/* It has acknowledged none for a lease, or does so again. */
+void beacon_set_silent(struct beacon_peer *peer, bool is_silent);
+/* Start the timer, or stop it, as there is somebody to send beacons to. */
+void beacons_plan(struct pg_beacons *beacons);
 
 /* ---- silence.c ---- */
 
