@@ -173,6 +173,28 @@ static void note_told(struct zk_members *members, const char *name)
 	members->ended_count += members->ended[members->ended_count] != NULL;
 }
 
+static bool is_in(const struct zk_call *list, const char *name)
+{
+	for (uint32_t i = 0; i < list->name_count; i++)
+		if (strcmp(list->names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Those whose node has started again since: it has removed what it wrote when it left. */
+static void forget_told(struct zk_members *members, const struct zk_call *list)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < members->ended_count; i++) {
+		if (is_in(list, members->ended[i]))
+			members->ended[kept++] = members->ended[i];
+		else
+			free(members->ended[i]);
+	}
+	members->ended_count = kept;
+}
+
 static void on_ended(struct zk_call *call)
 {
 	struct zk *zk = call->zk;
@@ -186,6 +208,7 @@ static void on_ended(struct zk_call *call)
 		members->is_looking = false;
 		return;
 	}
+	forget_told(members, call);
 	for (uint32_t i = 0; i < call->name_count && zk->engine.state == ENGINE_READY; i++) {
 		if (was_told(members, call->names[i]) || !parse_name(call->names[i], &node, &start))
 			continue;

@@ -153,6 +153,24 @@ static void test_session_that_expires_is_begun_anew(void **state)
 	assert_false(member->has_failed);
 }
 
+/* What was told of starts long gone is forgotten: a sheep that runs for years does not grow by it. */
+static void test_ends_of_starts_long_gone_are_forgotten(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_start_all(bed, 2);
+	for (unsigned round = 0; round < 5; round++) {
+		uint64_t start = bed->members[1].start;
+		bed_leave(bed, 1);
+		BED_UNTIL(bed, member_knows_end(&bed->members[0], &bed->members[1], start,
+						ENGINE_END_LEFT));
+		bed_start_all(bed, 2);
+	}
+	bed_leave(bed, 1);
+	BED_UNTIL(bed, !(bed->members[0].live & BIT(1)));
+	assert_int_equal(zk_of(&bed->members[0])->members.ended_count, 1);
+}
+
 /* Without memory for an event everything is looked at, so that nothing is missed for good. */
 static void test_event_that_was_lost_is_made_up_for(void **state)
 {
@@ -257,6 +275,7 @@ int main(void)
 		cmocka_unit_test(test_specs),
 		BED_TEST(test_log_survives_the_server),
 		BED_TEST(test_session_that_expires_is_begun_anew),
+		BED_TEST(test_ends_of_starts_long_gone_are_forgotten),
 		BED_TEST(test_event_that_was_lost_is_made_up_for),
 		BED_TEST(test_waits_for_a_server_that_is_not_there_yet),
 		BED_TEST(test_leaves_though_no_server_answers),
