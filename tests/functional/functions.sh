@@ -16,7 +16,7 @@ patience=1
 [ -z "${SHEEPFOLD_SANITIZED:-}" ] || patience=4
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sheepfold.XXXXXX")
-declare -A sheep_pid=() sheep_args=()
+declare -A sheep_pid=() sheep_args=() sheep_enter=() sheep_network=()
 background=()
 # What else a test has to take down: functions that run before and after everything is killed.
 before_kills=() after_kills=()
@@ -112,12 +112,14 @@ expect_exit() {
 }
 
 # start_sheep N [OPTION...]: the Nth sheep, with one store of its own. Started again it keeps its options.
+# sheep_enter[N] is a command that it is started by, sheep_network[N] where it listens for others (hosts.sh).
 start_sheep() {
 	local i=$1
 	shift
 	[ $# = 0 ] || sheep_args[$i]="$*"
 	# shellcheck disable=SC2086 # options are words
-	"$sheep_bin" -c "${engine:-local:$work/engine}" -p 127.0.0.1:0 -n "unix:$work/nbd$i" \
+	${sheep_enter[$i]:-} "$sheep_bin" -c "${engine:-local:$work/engine}" \
+		${sheep_network[$i]:--p 127.0.0.1:0} -n "unix:$work/nbd$i" \
 		-a "unix:$work/admin$i" -z "zone$i" --store-size "${store_size:-2G}" \
 		--runtime-dir "$work/run$i" --io "${SHEEPFOLD_IO:-auto}" ${sheep_args[$i]:-} "$work/store$i" \
 		>>"$work/sheep$i.log" 2>&1 </dev/null &

@@ -2,7 +2,8 @@
 """Clients that write down all they do and see, and a judge of what they wrote.
 
 history.py load OUT STOP EXPORT SOCKET...   reads and writes through every SOCKET at once until
-	the file STOP exists, then saves the history to OUT. OUT.progress counts acknowledged writes.
+	the file STOP exists, then saves the history to OUT. OUT.progress counts acknowledged writes,
+	OUT.answered all requests that were answered, by socket.
 history.py sweep OUT EXPORT SOCKET...       reads everything through one SOCKET after the other;
 	saves what it saw to OUT.swept.
 history.py check OUT...                     are these histories together linearizable?
@@ -95,6 +96,7 @@ class Client:
         self.flying = 0
         self.again = 0.0
         self.connects = 0
+        self.answers = 0
         self.longest = 0
         self.sent_count, self.started = 0, time.monotonic()
 
@@ -198,6 +200,7 @@ class Client:
         if code in (errno.ENOTCONN, errno.ESHUTDOWN):
             return True  # the connection is lost, or a clean stop
         self.longest = max(self.longest, time.monotonic_ns() - sent)
+        self.answers += 1
         if code:
             name = errno.errorcode.get(code, str(code))
             self.load.errors[name] = self.load.errors.get(name, 0) + 1
@@ -269,9 +272,18 @@ class Load:
             sys.exit(1)
 
     def show_progress(self):
-        with open(self.out + ".progress.new", "w") as out:
-            out.write(f"{self.acknowledged}\n")
-        os.rename(self.out + ".progress.new", self.out + ".progress")
+        replace(self.out + ".progress", f"{self.acknowledged}\n")
+        answers = {}
+        for client in self.clients:
+            name = os.path.basename(client.socket)
+            answers[name] = answers.get(name, 0) + client.answers
+        replace(self.out + ".answered", "".join(f"{n} {count}\n" for n, count in answers.items()))
+
+
+def replace(path, text):
+    with open(path + ".new", "w") as out:
+        out.write(text)
+    os.rename(path + ".new", path)
 
 
 def notify(handle, events):
