@@ -2,7 +2,8 @@
  * A member that is far slower than its peers, for seconds, leaves for a time (DESIGN 5: slow is a fault).
  *
  * Each member's time to acknowledge is smoothed, and our own store's: by the clock of the turn, that is
- * there anyway. A member is slow when it takes `slow_factor` times what the median of the
+ * there anyway. What was a second ago counts for little, however few were acknowledged since: one hang
+ * that is over is not slowness, else it would seem to last where little is written. A member is slow when it takes `slow_factor` times what the median of the
  * others takes, and more than can be called normal for any disk. So overload, in which all
  * are slow, is nobody's fault. What stays slow for some seconds is proposed for removal, one at a
  * time and never below the floor; until that is decided nothing of its stream changes.
@@ -18,15 +19,18 @@
 #define EXILE_NS	(60 * NS_PER_S) /* the first time */
 #define EXILE_DOUBLES	5u
 #define EXILE_FORGET_NS (3600 * NS_PER_S)
-#define SMOOTH		8
+#define SMOOTH_NS	NS_PER_S /* a figure that comes so long after the last stands alone */
+#define SMOOTH_PARTS	64u
+#define SMOOTH_MIN	8u /* parts that any new figure counts for */
 
 void pg_pace_note(struct pg_pace *pace, uint64_t now, uint64_t sent_ns)
 {
 	int64_t sample = (int64_t)(now - min_of(sent_ns, now)), before = (int64_t)pace->latency_ns;
+	uint64_t since = now - min_of(pace->noted_ns, now);
+	uint64_t parts = since < SMOOTH_NS ? since * SMOOTH_PARTS / SMOOTH_NS : SMOOTH_PARTS;
+	int64_t weight = (int64_t)max_of(parts, (uint64_t)SMOOTH_MIN);
 
-	pace->latency_ns = now > pace->noted_ns + FRESH_NS
-				   ? (uint64_t)sample
-				   : (uint64_t)(before + (sample - before) / SMOOTH);
+	pace->latency_ns = (uint64_t)(before + (sample - before) * weight / (int64_t)SMOOTH_PARTS);
 	pace->noted_ns = now;
 }
 
