@@ -75,8 +75,11 @@ static void finish(struct piece *piece, int result)
 static void park(struct piece *piece)
 {
 	struct gateway *gateway = piece->gateway;
+	const struct cluster_pg *pg = cluster_pg(gateway->map, piece->io.pg);
 	uint64_t pause = GATEWAY_RETRY_MIN_NS << min_of(piece->tries, 4u);
 
+	if (pg && pg->epoch != piece->io.epoch)
+		pause = 0; /* that has come while it was away */
 	piece_enter(piece, PIECE_PARKED);
 	piece->tries++;
 	piece->retry_ns = loop_now(gateway->loop) + min_of(pause, GATEWAY_RETRY_MAX_NS);

@@ -24,6 +24,7 @@ struct peer_link {
 	struct loop *loop;
 	uint64_t start;	  /* of the node that it was made for */
 	uint64_t down_ns; /* when it went down, or a dial failed, last */
+	bool must_look;	  /* a map came while it was dialled: see is_stuck() */
 	char address[LOG_ADDRESS_SIZE];
 };
 
@@ -31,8 +32,43 @@ struct pg_peers {
 	struct net *net;
 	struct cluster_map *map;
 	struct peer_link *links;
+	struct loop_timer look; /* at links that must be looked at */
 	bool is_stopped;
 };
+
+/*
+ * What waits for a dial looks at the new map first: the node that cannot be reached may be the one that
+ * leads no more. A dial under way is given a moment and judged again after it, a pause between two
+ * dials is not: it may be long.
+ */
+static bool is_stuck(const struct peer_link *link)
+{
+	return link->key.class == PEER_CLASS_CLIENT && net_link_waiting(link->link) > 0 &&
+	       !net_link_is_up(link->link);
+}
+
+static void judge_stuck(struct pg_peers *peers, struct peer_link *link)
+{
+	uint64_t due_ns = link->down_ns + DIAL_NS;
+
+	link->must_look = is_stuck(link) && net_link_state(link->link) != NET_LINK_WAITING &&
+			  loop_now(link->loop) < due_ns;
+	if (!link->must_look && is_stuck(link))
+		net_link_reset(link->link, -ETIMEDOUT, "no connection for now");
+	else if (link->must_look &&
+		 (!loop_timer_is_armed(&peers->look) || due_ns < peers->look.deadline_ns))
+		loop_timer_start(link->loop, &peers->look, due_ns);
+}
+
+static void look_again(struct loop_timer *timer)
+{
+	struct pg_peers *peers = container_of_type(timer, struct pg_peers, look);
+	struct peer_link *link, *next;
+
+	HASH_ITER(hh, peers->links, link, next)
+		if (link->must_look)
+			judge_stuck(peers, link);
+}
 
 int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
 {
@@ -41,6 +77,7 @@ int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
 	if (!peers)
 		return error_set(err, -ENOMEM, "peers");
 	peers->net = net;
+	peers->look.fire = look_again;
 	*out = peers;
 	return 0;
 }
@@ -75,6 +112,7 @@ void pg_peers_stop(struct pg_peers *peers)
 	struct peer_link *link, *next;
 
 	peers->is_stopped = true;
+	loop_timer_stop(net_loop(peers->net), &peers->look);
 	HASH_ITER(hh, peers->links, link, next)
 		link_free(peers, link);
 }
@@ -91,18 +129,6 @@ void pg_peers_free(struct pg_peers *peers)
 static bool is_there(const struct cluster_node *node)
 {
 	return node && node->flags & CLUSTER_NODE_UP;
-}
-
-/*
- * What waits for a dial looks at the new map first: the node that cannot be reached may be the one that
- * leads no more. A dial under way is given a moment, a pause between two dials is not: it may be long.
- */
-static bool is_stuck(const struct peer_link *link)
-{
-	return link->key.class == PEER_CLASS_CLIENT && net_link_waiting(link->link) > 0 &&
-	       !net_link_is_up(link->link) &&
-	       (net_link_state(link->link) == NET_LINK_WAITING ||
-		loop_now(link->loop) > link->down_ns + DIAL_NS);
 }
 
 void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
@@ -126,8 +152,8 @@ void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
 				link_free(peers, link);
 			else
 				memcpy(link->address, node->address, sizeof(link->address));
-		} else if (is_stuck(link)) {
-			net_link_reset(link->link, -ETIMEDOUT, "no connection for now");
+		} else {
+			judge_stuck(peers, link);
 		}
 	}
 }
@@ -136,6 +162,7 @@ static void changed(struct net_link *net_link, bool is_up, int error)
 {
 	struct peer_link *link = net_link_context(net_link);
 
+	link->must_look = false; /* what waited has been sent, or has come back */
 	if (!is_up)
 		link->down_ns = loop_now(link->loop);
 }

@@ -117,6 +117,7 @@ static uint32_t candidate(const struct beacon_peer *peer, const struct cluster_p
 struct batch {
 	struct beacon_peer *peer;
 	uint64_t now, due_ns, step_ns, since_ns;
+	uint64_t again_ns; /* when one of them is to be proposed again */
 	uint32_t count;
 	struct cluster_takeover rows[ROWS_MAX];
 };
@@ -140,8 +141,10 @@ static void ask(struct batch *batch, const struct cluster_pg *row, uint32_t stor
 {
 	struct beacon_hold *hold = hold_find(batch->peer, row->id);
 
-	if (hold && batch->now < hold->proposed_ns + PG_PROPOSE_NS)
+	if (hold && batch->now < hold->proposed_ns + PG_PROPOSE_NS) {
+		batch->again_ns = min_of(batch->again_ns, hold->proposed_ns + PG_PROPOSE_NS);
 		return;
+	}
 	if (!hold) {
 		hold = calloc(1, sizeof(*hold));
 		if (!hold)
@@ -152,6 +155,7 @@ static void ask(struct batch *batch, const struct cluster_pg *row, uint32_t stor
 		HASH_ADD(hh, batch->peer->holds, pg, sizeof(hold->pg), hold);
 	}
 	hold->proposed_ns = batch->now;
+	batch->again_ns = min_of(batch->again_ns, batch->now + PG_PROPOSE_NS);
 	batch->rows[batch->count++] =
 		(struct cluster_takeover){.pg = row->id, .store = store, .epoch = row->epoch};
 	if (batch->count == ROWS_MAX)
@@ -183,24 +187,28 @@ static uint64_t step_of(const struct beacon_peer *peer)
 	return max_of(peer->beacons->grace_ns / 4, NS_PER_MS);
 }
 
-/* All PGs that it leads; this happens rarely. */
-static void look_at_pgs(struct beacon_peer *peer, uint64_t now, uint64_t due_ns)
+/* All PGs that it leads; this happens rarely. When something is to be proposed again, at the soonest. */
+static uint64_t look_at_pgs(struct beacon_peer *peer, uint64_t now, uint64_t due_ns)
 {
 	const struct cluster_map *map = peer->beacons->home->map;
 	struct batch *batch = calloc(1, sizeof(*batch));
 	const struct cluster_pg *row;
+	uint64_t again_ns;
 
 	if (!batch)
-		return; /* later, then */
+		return now + PG_PROPOSE_NS; /* later, then */
 	batch->peer = peer;
 	batch->now = now;
 	batch->due_ns = due_ns;
+	batch->again_ns = UINT64_MAX;
 	batch->step_ns = step_of(peer);
 	batch->since_ns = peer->deaf_ns ? peer->deaf_ns : peer->heard_ns;
 	for (uint32_t from = 0; (row = cluster_pg_next(map, from)); from = row->id + 1)
 		look_at_pg(batch, row);
 	batch_send(batch);
+	again_ns = batch->again_ns;
 	free(batch);
+	return again_ns;
 }
 
 uint64_t silence_judge(struct beacon_peer *peer, uint64_t now)
@@ -216,11 +224,13 @@ uint64_t silence_judge(struct beacon_peer *peer, uint64_t now)
 		return UINT64_MAX;
 	if (now < due_ns && !peer->holds)
 		return due_ns;
-	look_at_pgs(peer, now, due_ns);
-	return now < due_ns ? due_ns : due_ns + ((now - due_ns) / step_ns + 1) * step_ns;
+	/* Others wait for their turn in steps; what was asked for and got lost is asked for in time. */
+	uint64_t again_ns = look_at_pgs(peer, now, due_ns);
+	uint64_t steps = now < due_ns ? 0 : (now - due_ns) / step_ns + 1;
+	return min_of(again_ns, due_ns + steps * step_ns);
 }
 
 void silence_renounced(struct beacon_peer *peer, uint64_t now)
 {
-	look_at_pgs(peer, now, peer->deaf_ns);
+	(void)look_at_pgs(peer, now, peer->deaf_ns);
 }

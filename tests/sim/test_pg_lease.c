@@ -499,6 +499,64 @@ static void test_takeover_that_the_floor_forbids_by_now_ends_all_the_same(void *
 	}
 }
 
+/*
+ * B's operation waits for a dial to P, which nobody answers, when the map names another primary. Dials come
+ * and end at their own times: whatever moment the map comes at, the operation goes there soon.
+ */
+static void test_what_waits_for_a_dial_to_the_old_primary_turns_to_the_new_one(void **state)
+{
+	for (uint64_t seed = 1; seed <= 30; seed++) {
+		struct roles r = make(1000 + seed, 3, 3, 1);
+		struct herd *herd = r.herd;
+		const struct herd_node *b = &herd->nodes[r.b];
+		uint64_t delay_ns = 20 * seed * NS_PER_MS;
+
+		assert_int_equal(herd_write(herd, r.b, 0, 4 * KIB), 0);
+		cut_off(&r);
+		herd_write_begin(herd, r.b, 0, 4 * KIB);
+		sim_log_set_delay(herd->log, delay_ns, delay_ns);
+		uint64_t done = herd_load_done(herd);
+		for (unsigned i = 0; node_of(herd, cluster_pg(b->map, 0)->primary) == r.p; i++) {
+			herd_run(herd, 1);
+			assert_true(i < 4000);
+		}
+		assert_int_equal(herd_load_done(herd), done);
+		herd_run(herd, 150);
+		assert_int_equal(herd_load_done(herd), done + 1);
+		reach(&r);
+		sim_engine_set_cut(herd->nodes[r.p].engine, false);
+		sim_log_set_delay(herd->log, 200 * NS_PER_US, 5 * NS_PER_MS);
+		end(herd);
+	}
+}
+
+/* Nothing that was proposed arrives: it is proposed again as soon as it may be, and not at another one's turn. */
+static void test_a_takeover_that_is_lost_is_asked_for_again_in_time(void **state)
+{
+	struct roles r = make(1100, 3, 3, 1);
+	uint64_t before = HERD_COUNTER(r.herd, silent_takeovers);
+	uint64_t times[3];
+
+	cut_off(&r);
+	/* B's turn would come, too. */
+	sim_log_set_delay(r.herd->log, 10 * NS_PER_S, 10 * NS_PER_S);
+	herd_pause(r.herd, r.b);
+	for (unsigned n = 0; n < 3; n++) {
+		for (unsigned i = 0; HERD_COUNTER(r.herd, silent_takeovers) <= before + n; i++) {
+			herd_run(r.herd, 1);
+			assert_true(i < 3000);
+		}
+		times[n] = sim_now(r.herd->world);
+	}
+	for (unsigned n = 1; n < 3; n++)
+		assert_in_range((times[n] - times[n - 1]) / NS_PER_MS, 499, 510);
+	sim_log_set_delay(r.herd->log, 200 * NS_PER_US, 5 * NS_PER_MS);
+	herd_resume(r.herd, r.b);
+	reach(&r);
+	sim_engine_set_cut(r.herd->nodes[r.p].engine, false);
+	end(r.herd);
+}
+
 /* test_pg_lease [TEST [RULE]]: a pattern of names, and a rule that is switched off. */
 int main(int argc, char **argv)
 {
@@ -509,6 +567,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed),
 		cmocka_unit_test(test_r1_grace_counts_from_the_registration),
 		cmocka_unit_test(test_takeover_that_the_floor_forbids_by_now_ends_all_the_same),
+		cmocka_unit_test(
+			test_what_waits_for_a_dial_to_the_old_primary_turns_to_the_new_one),
+		cmocka_unit_test(test_a_takeover_that_is_lost_is_asked_for_again_in_time),
 		cmocka_unit_test(test_l4_without_leases_each_read_is_confirmed),
 		cmocka_unit_test(test_l1_new_settings_count_only_with_those_who_know_them),
 		cmocka_unit_test(test_who_was_stopped_blames_nobody),
