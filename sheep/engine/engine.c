@@ -134,6 +134,18 @@ int engine_propose(struct engine *engine, const void *command, uint32_t size)
 	return rc;
 }
 
+void engine_forget(struct engine *engine, const struct uuid *node)
+{
+	if (engine_is_open(engine) && engine->driver->forget)
+		engine->driver->forget(engine, node);
+}
+
+void engine_link(struct engine *engine, const struct uuid *node, uint64_t start, bool is_closed)
+{
+	if (engine_is_open(engine) && engine->driver->link)
+		engine->driver->link(engine, node, start, is_closed);
+}
+
 void engine_leave(struct engine *engine)
 {
 	engine_enter(engine, ENGINE_LEAVING, "told to");

@@ -145,6 +145,19 @@ int engine_check_spec(const char *spec, struct error *err);
 int engine_propose(struct engine *engine, const void *command, uint32_t size);
 
 /*
+ * The operator removed @node from the cluster: call it on every member when that command is applied (again
+ * is well). An engine that counts votes of nodes (corosync) stops counting that node's.
+ */
+void engine_forget(struct engine *engine, const struct uuid *node);
+
+/*
+ * How our connections to that start are: @is_closed when its kernel closed one (an end of stream or a reset came; not: we
+ * closed it, or it was silent), false when one was made. An engine that needs a second witness for a
+ * death (corosync; REPLICATION.md, G3) takes it from here.
+ */
+void engine_link(struct engine *engine, const struct uuid *node, uint64_t start, bool is_closed);
+
+/*
  * Leave. The caller has stopped serving before: others may act on the end at once. Proposals
  * that wait are lost. No callback but `left` comes any more. Once; also after `failed`.
  */

@@ -35,6 +35,10 @@ struct engine_driver {
 		    struct error *err);
 	/* The size is checked, the engine neither failed nor leaving. */
 	int (*propose)(struct engine *engine, const void *command, uint32_t size);
+	/* May be NULL: nothing to do. Neither failed nor leaving. */
+	void (*forget)(struct engine *engine, const struct uuid *node);
+	void (*link)(struct engine *engine, const struct uuid *node, uint64_t start,
+		     bool is_closed);
 	/* End all that is under way, then engine_tell_left(). */
 	void (*leave)(struct engine *engine);
 	void (*free)(struct engine *engine);
