@@ -368,6 +368,14 @@ static void ask_member(struct pg_heal *heal, uint32_t store)
 	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_SUMS, &body, sizeof(body), on_heal_sums);
 }
 
+/* Whoever was only late is still in sync: at the floor it stays so, and may be the one that has it. */
+static bool may_be_asked(const struct pg_member *member)
+{
+	return !pg_member_is_lost(member) ||
+	       (pg_member_is_late(member) &&
+		cluster_store_is_up(member->lead->pg->set->map, member->store));
+}
+
 /*
  * The next one to ask: members in sync, then all others that are there. Who was elected after a total power
  * loss has only such: where one of them has the very version it has the bytes (W4).
@@ -382,7 +390,7 @@ static struct pg_member *next_member(struct pg_heal *heal)
 			struct pg_member *member = lead->members[i];
 			if ((member->kind == PG_MEMBER_ISR) != (pass == 0))
 				continue;
-			if (!pg_member_is_lost(member)) {
+			if (may_be_asked(member)) {
 				if (seen++ == heal->tried)
 					return member;
 			} else if (pass == 0) {

@@ -47,6 +47,8 @@ static void on_tail(struct pg_ask *ask, int result)
 		return;
 	member->credit = from_le64(reply->credit);
 	member->has_answered = true;
+	if (pg_member_is_late(member))
+		member->refused = 0; /* at the floor nothing else may ever take that back */
 	pg_advance(pg);
 }
 

@@ -279,6 +279,41 @@ static void test_a_join_does_not_meet_a_member_whose_tail_is_unknown(void **stat
 	assert_true(hits > 0);
 }
 
+/*
+ * The other member answers so late that it is to leave, which the floor forbids, and what it has to
+ * answer is all there is of an object in doubt. Nothing is committed before that is healed, so no
+ * acknowledgement takes back what is held against it.
+ */
+static void test_a_primary_with_holes_heals_from_a_member_that_was_late(void **state)
+{
+	for (unsigned seed = 71; seed < 77; seed++) {
+		struct herd *herd = pair(seed);
+		unsigned primary = (unsigned)herd_primary(herd, 0), member = !primary;
+
+		assert_int_equal(herd_write(herd, primary, 0, 64 * KIB), 0);
+		herd_run(herd, 500); /* the commit point is told: a write behind it is in doubt */
+		herd_write_begin(herd, primary, 0, 8 * KIB);
+		herd_run(herd, 1);
+		herd_kill(herd, primary, SIM_DEATH_CERTAIN);
+		herd_pause(herd, member);
+		herd_start(herd, primary);
+		herd_run(herd, 8000); /* settle_deadline, and some */
+		make_hole(herd, primary, 0);
+		if (seed % 2)
+			herd_resume(herd, member);
+		else
+			herd_kill(herd, member, SIM_DEATH_CERTAIN);
+		herd_run(herd, 100);
+		if (seed % 2 == 0)
+			herd_start(herd, member);
+		herd_until(herd, 30000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		herd_load_stop(herd);
+		herd_check(herd);
+		herd_free(herd);
+	}
+}
+
 static void retarget_to(struct herd *herd, const unsigned *nodes, uint32_t count)
 {
 	struct log_retarget_row row = {
@@ -372,6 +407,7 @@ int main(void)
 		cmocka_unit_test(test_an_unclean_member_is_filled_though_objects_are_in_doubt),
 		cmocka_unit_test(test_the_wait_ends_with_many_objects_in_doubt),
 		cmocka_unit_test(test_a_primary_with_holes_at_the_floor_heals),
+		cmocka_unit_test(test_a_primary_with_holes_heals_from_a_member_that_was_late),
 		cmocka_unit_test(test_a_join_does_not_meet_a_member_whose_tail_is_unknown),
 		cmocka_unit_test(
 			test_a_store_that_joins_names_what_is_in_doubt_where_several_are_lost),
