@@ -105,16 +105,22 @@ rot_everything() {
 	done
 }
 
-# Sectors that cannot be read any more, as a disk reports them: the beginning of the log.
-old_reads_fail() {
-	local segment at length
-	for segment in "$work/store$victim"/segment.*; do
-		cmp -s -n 4096 "$segment" /dev/zero && continue
-		read -r at length < <(extents $victim "${segment##*/}")
-		faulty $victim fail read EIO "$at" 1M >/dev/null
-		return
+# Sectors that cannot be read any more, as a disk reports them: some of what was written last, and all of that is
+# read before the load, which stands still meanwhile, writes it again. The segments of a new store are used in their order.
+late_reads_fail() {
+	local segment= each end at length
+	kill -STOP $load
+	for each in "$work/store$victim"/segment.*; do
+		! cmp -s -n 4096 "$each" /dev/zero || break
+		segment=$each
 	done
-	fail "the log is empty"
+	end=$($python -c "import sys; print(len(open(sys.argv[1], 'rb').read().rstrip(bytes(1))))" "$segment")
+	[ "$end" -gt 1000000 ] || fail "the log has $end bytes only"
+	read -r at length < <(extents $victim "${segment##*/}")
+	[ "$length" -gt "$end" ] || fail "the log's segment is in pieces"
+	faulty $victim fail read EIO $(((at + end - 320000) / 4096 * 4096)) 256K >/dev/null
+	nbdcopy "$(uri 1 disk)" null: || fail "reading what one copy cannot read"
+	kill -CONT $load
 }
 
 for type in ext4 ${SHEEPFOLD_LONG:+xfs}; do
@@ -122,7 +128,7 @@ for type in ext4 ${SHEEPFOLD_LONG:+xfs}; do
 	start_cluster 3
 	collie 1 vdi create disk 130M --set access=shared
 	rm -f "$work"/history*
-	reading_fails old_reads_fail
+	reading_fails late_reads_fail
 	reading_fails rot_everything
 	for fault in "fail read EIO" "fail write EIO" "fail flush EIO" "fail write ENOSPC"; do
 		store_stops $fault
