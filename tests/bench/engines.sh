@@ -1,0 +1,163 @@
+#!/bin/bash
+# What the engines of several machines cost, on hosts of network namespaces:
+#
+#	top_srcdir=. top_builddir=build tests/bench/engines.sh [ENGINE]... >TABLE
+#
+# For zookeeper and corosync (or those that are named), on three hosts: commands per second, one and 32 at a time; then random 4 KiB
+# writes, 16 in flight, through the gateway of a host that lives, while another one loses its power (cut off without a word,
+# its processes killed): any host, and for ZooKeeper that of the leader; while only its sheep is killed; and while only the
+# engine's daemon there is. With the settings of docs/engines.md, and power also with the engine's own defaults. The longest wait of any write
+# counts; a client error ends the run. SHEEPFOLD_LONG=1: 10 rounds of each, else 3.
+. "${top_srcdir:?}/tests/functional/functions.sh"
+. "${top_srcdir:?}/tests/functional/hosts.sh"
+requires jq
+blocks="$python ${top_srcdir:?}/tests/functional/blocks.py"
+bench=$(realpath "${top_builddir:?}/tests/bench/bench_engine")
+rounds=$([ -n "${SHEEPFOLD_LONG:-}" ] && echo 10 || echo 3)
+BLOCKS=16384
+export BLOCKS
+
+row() { # ENGINE SETTINGS WHAT VALUE...
+	local head="| $1 | $2 | $3 |"
+	shift 3
+	printf '%s\n' "$@" | sort -n | awk -v head="$head" \
+		'{ v[NR] = $1 } END { print head, NR, "|", v[int((NR + 1) / 2)], "|", v[NR], "|" }'
+}
+
+leader() {
+	local i
+	for i in 1 2 3; do [ "$(zookeeper_mode $i)" != leader ] || echo $i; done
+}
+
+# ---- commands ----
+
+commands() { # KIND
+	local i members=() window out rate=()
+	for i in 2 3; do
+		${sheep_enter[$i]} "$bench" "$(bench_spec)" >"$work/member$i.out" 2>&1 </dev/null &
+		members+=($!)
+		background+=($!)
+		wait_until 30 grep -q ready "$work/member$i.out"
+	done
+	for window in 1 32; do
+		on 1 timeout 60 "$bench" "$(bench_spec)" 5 $window >"$work/commands" 2>"$work/commands.log" || fail "bench_engine"
+		out=$(jq -r '"\(.per_second) | \(.mean_ms) | \(.max_ms)"' "$work/commands")
+		echo "| $1 | $window | $out |" >>"$work/rates"
+	done
+	kill "${members[@]}"
+	wait "${members[@]}" || true
+}
+
+bench_spec() {
+	case $engine_kind in
+	zookeeper) echo "${engine%/*}/bench" ;;
+	corosync) echo corosync:bench ;;
+	esac
+}
+
+# ---- faults ----
+
+writes_begin() { # GATEWAY
+	rm -f "$work/stop" "$work/state.progress"
+	DEPTH=16 $blocks write "$work/state" "$work/stop" disk "$work/nbd$1" >"$work/writer.out" 2>&1 &
+	writer=$!
+	background=($writer)
+	wait_until 20 has_written 2000
+}
+
+writes_go_on() {
+	wait_until 60 has_written $(($(cat "$work/state.progress") + 2000))
+}
+
+writes_end() { # sets longest, in ms
+	touch "$work/stop"
+	wait $writer || { cat "$work/writer.out"; fail "the writer"; }
+	background=()
+	grep -q ' 0 reconnects, 0 errors' "$work/writer.out" || fail "$(cat "$work/writer.out")"
+	longest=$(sed -n 's/.*longest \([0-9]*\) ms.*/\1/p' "$work/writer.out")
+}
+
+well_again() {
+	local i
+	for i in 1 2 3; do wait_until 60 engine_up $i; done
+	for i in 1 2 3; do wait_until 60 sheep_is_up $i; done
+	wait_healthy 3 >"$work/out"
+	$blocks check "$work/state" disk "$work"/nbd[123] >"$work/out" || { cat "$work/out"; fail "the data"; }
+}
+
+strike() { # power|sheep|engine HOST
+	case $1 in
+	power)
+		isolate "$2"
+		host_kill "$2"
+		writes_go_on
+		heal
+		engine_start "$2"
+		start_sheep "$2"
+		;;
+	sheep)
+		kill_sheep "$2"
+		writes_go_on
+		start_sheep "$2"
+		;;
+	engine)
+		engine_kill "$2"
+		writes_go_on
+		engine_start "$2"
+		;;
+	esac
+}
+
+# faults KIND SETTINGS WHAT power|sheep|engine VICTIM-EXPRESSION
+faults() {
+	local round victim values=()
+	for ((round = 1; round <= rounds; round++)); do
+		victim=$(eval "$5")
+		writes_begin $((victim % 3 + 1))
+		strike "$4" "$victim"
+		writes_end
+		values+=($longest)
+		well_again
+	done
+	row "$1" "$2" "$3" "${values[@]}" >>"$work/waits"
+}
+
+cluster() { # KIND
+	hosts_up 3 "$1"
+	start_cluster 3 >"$work/out"
+	collie 1 vdi create disk 64M >"$work/out"
+}
+
+all_down() {
+	local i
+	for i in "${!sheep_pid[@]}"; do kill_sheep "$i"; done
+	hosts_down
+	host_pid=() engine_pid=() hosts=0
+	rm -rf "$work"/store? "$work"/run? "$work"/zookeeper? "$work"/corosync? "$work"/state*
+}
+
+measure() { # KIND
+	cluster "$1"
+	commands "$1"
+	faults "$1" recommended "power of a host" power 'echo $((round % 3 + 1))'
+	[ "$1" != zookeeper ] || faults "$1" recommended "power of the leader's host" power leader
+	faults "$1" recommended "kill -9 of a sheep" sheep 'echo $((round % 3 + 1))'
+	faults "$1" recommended "kill -9 of the engine's daemon of a host" engine 'echo $((round % 3 + 1))'
+	all_down
+	export ZOOKEEPER_CONFIG=$'tickTime=2000\ninitLimit=10\nsyncLimit=5' COROSYNC_TOTEM='# its own times'
+	cluster "$1"
+	faults "$1" defaults "power of a host" power 'echo $((round % 3 + 1))'
+	[ "$1" != zookeeper ] || faults "$1" defaults "power of the leader's host" power leader
+	unset ZOOKEEPER_CONFIG COROSYNC_TOTEM
+	all_down
+}
+
+[ $# -gt 0 ] || set -- zookeeper corosync
+for kind; do measure "$kind"; done
+echo "| engine | under way | commands/s | mean ms | worst ms |"
+echo "|---|--:|--:|--:|--:|"
+cat "$work/rates"
+echo
+echo "| engine | settings | fault | rounds | longest write, median ms | worst ms |"
+echo "|---|---|---|--:|--:|--:|"
+cat "$work/waits"
