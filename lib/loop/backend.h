@@ -44,6 +44,7 @@ enum loop_op_state { LOOP_OP_IDLE, LOOP_OP_SUBMITTED, LOOP_OP_READY };
  *
  *   OPEN      path, length = enum loop_file_flags; gives out.file
  *   READ ...  target = loop_file, iov, iov_count, offset, length = bytes (1 .. INT32_MAX)
+ *   SYNC      target, length: 0 fdatasync(2), 1 fsync(2)
  *   ALLOCATE  target, offset, length
  *   ACCEPT    target = loop_listener; gives out.socket
  *   CONNECT   path = the address, checked; gives out.socket

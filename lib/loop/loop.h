@@ -182,6 +182,8 @@ void loop_file_write(struct loop *loop, struct loop_op *op, struct loop_file *fi
 		     const struct iovec *iov, unsigned count, uint64_t offset);
 /* fdatasync(2): data and what is needed to read it back. */
 void loop_file_sync(struct loop *loop, struct loop_op *op, struct loop_file *file);
+/* fsync(2). Of a directory, opened for reading (not in the simulator): the names in it. */
+void loop_file_sync_all(struct loop *loop, struct loop_op *op, struct loop_file *file);
 /* fallocate(2), mode 0. */
 void loop_file_allocate(struct loop *loop, struct loop_op *op, struct loop_file *file,
 			uint64_t offset, uint64_t length);

@@ -158,6 +158,14 @@ void loop_file_write(struct loop *loop, struct loop_op *op, struct loop_file *fi
 void loop_file_sync(struct loop *loop, struct loop_op *op, struct loop_file *file)
 {
 	op_begin(loop, op, LOOP_OP_SYNC, file);
+	op->length = 0;
+	op_submit(loop, op);
+}
+
+void loop_file_sync_all(struct loop *loop, struct loop_op *op, struct loop_file *file)
+{
+	op_begin(loop, op, LOOP_OP_SYNC, file);
+	op->length = 1;
 	op_submit(loop, op);
 }
 

@@ -181,7 +181,7 @@ static void complete_open(struct uring *uring, struct loop_op *op, int result, u
 
 static void prepare_sync(struct uring *uring, struct loop_op *op, struct io_uring_sqe *sqe)
 {
-	io_uring_prep_fsync(sqe, posix_file_fd(op->target), IORING_FSYNC_DATASYNC);
+	io_uring_prep_fsync(sqe, posix_file_fd(op->target), op->length ? 0 : IORING_FSYNC_DATASYNC);
 }
 
 static void prepare_allocate(struct uring *uring, struct loop_op *op, struct io_uring_sqe *sqe)

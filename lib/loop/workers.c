@@ -87,7 +87,9 @@ static int do_write(struct loop_op *op)
 
 static int do_sync(struct loop_op *op)
 {
-	return fdatasync(posix_file_fd(op->target)) < 0 ? -errno : 0;
+	int fd = posix_file_fd(op->target);
+
+	return (op->length ? fsync(fd) : fdatasync(fd)) < 0 ? -errno : 0;
 }
 
 static int do_allocate(struct loop_op *op)

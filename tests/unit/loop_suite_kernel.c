@@ -42,6 +42,20 @@ static void test_poll_sees_a_descriptor_of_others(void **state)
 	(void)close(fd);
 }
 
+/* The names in a directory are synced like a file. */
+static void test_directory_is_synced(void **state)
+{
+	struct bed *bed = *state;
+	struct call opened = {0}, synced = {0};
+
+	assert_int_equal(loop_sync_mkdir(bed->loop, bed_path(bed, "names")), 0);
+	loop_file_open(bed->loop, call_begin(&opened), bed_path(bed, "names"), LOOP_FILE_READ);
+	assert_int_equal(call_wait(bed, &opened), 0);
+	loop_file_sync_all(bed->loop, call_begin(&synced), opened.op.out.file);
+	assert_int_equal(call_wait(bed, &synced), 0);
+	loop_file_close(bed->loop, opened.op.out.file);
+}
+
 static void test_abandoned_unix_socket_is_replaced_and_another_file_is_not(void **state)
 {
 	struct bed *bed = *state;
@@ -421,6 +435,7 @@ static void test_read_goes_on_after_a_short_count(void **state)
 
 const struct CMUnitTest loop_suite_kernel[] = {
 	BED_TEST(test_poll_sees_a_descriptor_of_others),
+	BED_TEST(test_directory_is_synced),
 	BED_TEST(test_abandoned_unix_socket_is_replaced_and_another_file_is_not),
 	BED_TEST(test_closing_leaves_a_unix_socket_that_is_not_its_own),
 	BED_TEST(test_no_descriptor_is_left_behind),
