@@ -76,9 +76,11 @@ struct cpg_state {
 	le64 commit;
 	uint8_t wanted[16]; /* the log that it belonged to before; zero: any */
 	le32 flags;
-	le32 info_size; /* bytes that follow */
+	le32 voter_count; /* of its log, as far as it knows */
+	le32 info_size;	  /* bytes that follow */
+	le32 reserved;
 };
-WIRE_SIZE(struct cpg_state, 64);
+WIRE_SIZE(struct cpg_state, 72);
 
 struct cpg_ask {
 	le64 log_id;
@@ -215,11 +217,12 @@ struct cpg_head {
 	uint8_t log[16];
 	uint8_t node[16];
 	le64 log_id;
-	le64 image_size;  /* of the image file with this file's number; 0: none */
+	le64 image_file; /* number of the image file; 0: none */
+	le64 image_size;
 	le64 image_index; /* the entries begin behind it */
 	le64 image_term;
 };
-WIRE_SIZE(struct cpg_head, 72);
+WIRE_SIZE(struct cpg_head, 80);
 
 /* Nobody else gets this term, and nobody a lower one. */
 struct cpg_promise {
@@ -235,11 +238,12 @@ struct cpg_image {
 	uint8_t log[16];
 	le64 index;
 	le64 term;
+	le64 user_index;  /* of the last command in it */
+	le64 user_size;	  /* bytes */
 	le32 voter_count; /* struct cpg_voter */
 	le32 node_count;  /* struct cpg_node */
-	le64 user_size;
 };
-WIRE_SIZE(struct cpg_image, 56);
+WIRE_SIZE(struct cpg_image, 64);
 
 /* What the log knows of the latest start of a node. */
 struct cpg_node {

@@ -108,7 +108,25 @@
 	X(D3_CORRUPT_IS_NO_TAIL, "a broken batch below a synced one is damage, not the end of the log") \
 	X(D3_BLOCK_SUMS, "a block is read only with the right sum") \
 	X(D3_SYNC_WAITS, "a sync is answered when the disk has said so") \
-	X(D3_FAIL_STOP, "the first error of the disk stops the store")
+	X(D3_FAIL_STOP, "the first error of the disk stops the store") \
+	/* the log on corosync */ \
+	X(G1_PREVIOUS, "an entry is appended only behind the entry that its leader has before it") \
+	X(G1_OLD_TERM, "entries of an older term than one that was promised are refused") \
+	X(G1_ACK_TERM, "an acknowledgement counts in its own term only") \
+	X(G1_OWN_TERM, "only entries of the leader's own term commit by being counted") \
+	X(G1_SYNC, "what is acknowledged is synced") \
+	X(G1_PROMISE_SYNC, "a promise is on disk before it is told") \
+	X(G1_ONE_PROMISE, "a term is promised to one member only") \
+	X(G1_BEST_LOG, "a term is promised only to who has as much of the log") \
+	X(G1_MAJORITY, "a majority of the voters commits, not of those who are here") \
+	X(G1_COMMIT_MATCH, "what the leader calls committed is so here as far as the logs are known to be equal") \
+	X(G2_LOG_ID, "a voter is a copy of the log, not a node") \
+	X(G2_REGRESSED, "a copy that has less than it was seen to have does not count") \
+	X(G2_ONE_AT_A_TIME, "voters change one at a time") \
+	X(G2_OWN_TERM_FIRST, "voters change only when an entry of the leader's term is committed") \
+	X(G2_FIRST_LOG, "nobody makes a log while another member may have one") \
+	X(G3_TWO_WITNESSES, "a process has ended when CPG lost it and its connections were closed") \
+	X(G3_READY, "a start is ready when what the leader appended after it came is committed")
 
 /*
  * Points: what has just happened.

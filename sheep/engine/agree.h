@@ -57,7 +57,7 @@ enum agree_file { AGREE_FILE_LOG, AGREE_FILE_IMAGE };
 /* All must be given. Memory that an op is handed is borrowed until its completion, else for the call. */
 struct agree_ops {
 	uint64_t (*now)(void *context); /* CLOCK_BOOTTIME, ns */
-	/* agree_timer() at this time; there is one timer, this moves it. UINT64_MAX: never. */
+	/* agree_timer() at this time, or soon if that is past; there is one timer, this moves it. UINT64_MAX: never. */
 	void (*set_timer)(void *context, uint64_t at_ns);
 
 	/*
@@ -77,10 +77,10 @@ struct agree_ops {
 	 * crash, is replaced); then agree_written(). What is appended after goes there.
 	 */
 	void (*write_next)(void *context, uint64_t number, const void *data, size_t size);
-	/* Make image file @number, synced, its name too; then agree_image_written(). Writes go on besides. */
+	/* The same with image file @number; then agree_image_written(). One at a time; writes go on besides. */
 	void (*write_image)(void *context, uint64_t number, const void *data, size_t size);
-	/* Remove log and image files with lower numbers; nobody waits. */
-	void (*remove_below)(void *context, uint64_t number);
+	/* Remove the files of this kind with lower numbers; nobody waits. */
+	void (*remove_below)(void *context, enum agree_file kind, uint64_t number);
 
 	/* As the callbacks of engine.h; engine_tell_*() and engine_take_snapshot() fit. */
 	void (*commit)(void *context, uint64_t index, const void *command, uint32_t size);

@@ -1,0 +1,454 @@
+/*
+ * SEEK and ASK: a leader is looked for, and made.
+ *
+ * In each view everybody says its state. When all of the view's states are here (or the round is over and a
+ * majority of the voters spoke), all know who among the voters has the best log: by (term, index)
+ * of its last entry, then the lowest node. It asks for a term above all that were heard of. A voter promises a term once, only
+ * to who has at least as much of the log, and has the promise on disk before it says so. Who has
+ * the promises of a majority of the registered voters leads. States choose who asks, no more: a wrong
+ * one costs time.
+ *
+ * The first log of all is made by the lowest node of a view in which nobody has one.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "sheep/engine/agree_priv.h"
+
+/* ---- copies that have less than they were seen to have ---- */
+
+struct agree_seen *agree_seen(struct agree *agree, uint64_t log_id)
+{
+	struct agree_seen *row;
+
+	for (uint32_t i = 0; i < agree->seen_count; i++)
+		if (agree->seen[i].log_id == log_id)
+			return &agree->seen[i];
+	if (agree->seen_count < AGREE_SEEN_MAX)
+		row = &agree->seen[agree->seen_count++];
+	else
+		row = &agree->seen[agree->seen_next++ % AGREE_SEEN_MAX];
+	*row = (struct agree_seen){.log_id = log_id};
+	return row;
+}
+
+bool agree_is_regressed(const struct agree *agree, uint64_t log_id)
+{
+	for (uint32_t i = 0; i < agree->seen_count; i++)
+		if (agree->seen[i].log_id == log_id)
+			return agree->seen[i].is_regressed;
+	return false;
+}
+
+static void judge_copy(struct agree *agree, const struct agree_peer *peer)
+{
+	struct agree_seen *seen;
+	char node[UUID_TEXT_SIZE];
+
+	if (!peer->log_id || peer == agree->me)
+		return;
+	seen = agree_seen(agree, peer->log_id);
+	if (seen->is_regressed ||
+	    (peer->term >= seen->promised && !point_is_before(peer->last, seen->acked)))
+		return;
+	seen->is_regressed = true;
+	log_error(
+		"corosync: the log of node %s ends at entry %llu of term %llu, and had entry %llu of "
+		"term %llu (term %llu, promised %llu): it does not vote until it is registered again",
+		uuid_format(&peer->node, node), (unsigned long long)peer->last.index,
+		(unsigned long long)peer->last.term, (unsigned long long)seen->acked.index,
+		(unsigned long long)seen->acked.term, (unsigned long long)peer->term,
+		(unsigned long long)seen->promised);
+}
+
+/* ---- SEEK ---- */
+
+void agree_seek(struct agree *agree, const char *why)
+{
+	struct agree_peer *peer;
+
+	cds_list_for_each_entry(peer, &agree->peers, link)
+		peer->is_heard = false;
+	agree->head = NULL;
+	agree->want_state = true;
+	agree->want_ask = false;
+	agree->want_need = false;
+	agree->round_ns = agree_now(agree) + (AGREE_ROUND_NS << min_of(agree->rounds, 4u));
+	agree->rounds++;
+	agree_enter(agree, AGREE_SEEK, why);
+}
+
+static bool has_spoken(const struct agree *agree, const struct agree_peer *peer)
+{
+	(void)agree;
+	return peer->is_heard;
+}
+
+static bool is_better(const struct agree_peer *a, const struct agree_peer *b)
+{
+	if (point_is_before(a->last, b->last) || point_is_before(b->last, a->last))
+		return point_is_before(b->last, a->last);
+	return memcmp(a->node.bytes, b->node.bytes, sizeof(a->node.bytes)) < 0;
+}
+
+static struct agree_peer *best_voter(struct agree *agree, const struct agree_voters *voters)
+{
+	struct agree_peer *peer, *best = NULL;
+
+	cds_list_for_each_entry(peer, &agree->peers, link) {
+		if (!peer->is_heard || peer->is_skipped || peer->said_bye || !peer->log_id ||
+		    !agree_voters_have(voters, &peer->node, peer->log_id) ||
+		    agree_is_regressed(agree, peer->log_id))
+			continue;
+		if (!best || is_better(peer, best))
+			best = peer;
+	}
+	return best;
+}
+
+static bool all_spoke(struct agree *agree)
+{
+	const struct agree_peer *peer;
+
+	cds_list_for_each_entry(peer, &agree->peers, link)
+		if (!peer->is_heard && !peer->said_bye && !peer->is_skipped)
+			return false;
+	return true;
+}
+
+static bool in_lead(struct agree *agree)
+{
+	const struct agree_peer *peer;
+	uint64_t term = 0;
+	bool leads = false;
+
+	cds_list_for_each_entry(peer, &agree->peers, link) {
+		if (!peer->is_heard || !uuid_is_equal(&peer->log, &agree->log_uuid))
+			continue;
+		if (peer->term > term)
+			leads = false;
+		term = max_of(term, peer->term);
+		if ((peer->flags & CPG_STATE_LEADS) && peer->term == term)
+			leads = true;
+	}
+	return leads;
+}
+
+static void ask(struct agree *agree)
+{
+	agree_set_term(agree, agree->term + 1);
+	agree->promised = agree->term;
+	agree->promised_to = agree->self.node;
+	agree->want_ask = true;
+	agree->round_ns = agree_now(agree) + AGREE_ROUND_NS;
+	agree->stats.elections++;
+	agree_enter(agree, AGREE_ASK, "our log is the best of a majority");
+	agree_disk_go(agree);
+}
+
+/* ---- the first log ---- */
+
+static bool may_make_log(struct agree *agree)
+{
+	const struct agree_peer *peer;
+
+	if (!agree->votequorum || !uuid_is_null(&agree->wanted) || agree->is_leaving)
+		return false;
+	cds_list_for_each_entry(peer, &agree->peers, link) {
+		if (!RULE(G2_FIRST_LOG))
+			continue;
+		if (!peer->is_heard && !peer->said_bye)
+			return false;
+		if (!uuid_is_null(&peer->log) || !uuid_is_null(&peer->wanted))
+			return false;
+		if (memcmp(peer->node.bytes, agree->self.node.bytes, sizeof(peer->node.bytes)) < 0)
+			return false;
+	}
+	return true;
+}
+
+static void make_log(struct agree *agree)
+{
+	struct agree_voters voters = {.count = 1};
+	struct cpg_voter rows[CPG_VOTERS_MAX];
+
+	agree->log_uuid = uuid_make(agree->random);
+	agree->next_log_id = random_u64(agree->random) | 1;
+	agree->disk.wants_next = true;
+	agree_set_term(agree, 1);
+	agree->promised = 1;
+	agree->promised_to = agree->self.node;
+	voters.rows[0] = (struct agree_voter){agree->self.node, agree->next_log_id};
+	agree->log_id = agree->next_log_id; /* nothing is said in its name before it is on disk */
+	log_info("corosync: no member has a log: this one makes it");
+	if (!agree_lead_append(agree, CPG_ENTRY_VOTERS, &agree->self.node, agree->self.start, 0,
+			       rows, (uint32_t)agree_voters_encode(&voters, rows)))
+		return;
+	agree_enter(agree, AGREE_ASK, "the first log");
+	agree_lead(agree);
+}
+
+void agree_consider(struct agree *agree)
+{
+	struct agree_voters voters;
+
+	if (agree->role != AGREE_SEEK || agree->is_leaving || !agree->me)
+		return;
+	if (uuid_is_null(&agree->log_uuid)) {
+		if (may_make_log(agree))
+			make_log(agree);
+		return;
+	}
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	if (!agree->votequorum || !agree->log_id || in_lead(agree) ||
+	    !agree_has_majority(agree, &voters, has_spoken))
+		return;
+	if (!all_spoke(agree) && agree_now(agree) < agree->round_ns)
+		return;
+	if (best_voter(agree, &voters) == agree->me)
+		ask(agree);
+}
+
+/* The round is over and there is no leader: who should have asked did not; or nobody could. */
+static void next_round(struct agree *agree)
+{
+	struct agree_voters voters;
+	struct agree_peer *best = NULL;
+
+	if (agree->role == AGREE_SEEK) {
+		agree_consider(agree);
+		if (agree->role != AGREE_SEEK)
+			return;
+		agree_voters_at(agree, agree_last(agree).index, &voters);
+		if (agree_has_majority(agree, &voters, has_spoken))
+			best = best_voter(agree, &voters);
+		if (best && best != agree->me && !in_lead(agree))
+			best->is_skipped = true;
+	}
+	agree_seek(agree, "nobody leads yet");
+}
+
+static void log_waiting(struct agree *agree)
+{
+	const char *why = "no member of this view leads";
+
+	if (agree_now(agree) < agree->wait_log_ns)
+		return;
+	agree->wait_log_ns = agree_now(agree) + AGREE_WAIT_LOG_NS;
+	if (!agree->votequorum)
+		why = "corosync has no quorum: more of its nodes are needed (corosync-quorumtool -s)";
+	else if (uuid_is_null(&agree->log_uuid) && !uuid_is_null(&agree->wanted))
+		why = "this node's copy of the log is gone: a member that has one is needed";
+	else if (uuid_is_null(&agree->log_uuid))
+		why = "no member has a log yet";
+	else if (!agree_view_has_majority(agree))
+		why = "more of the voters' sheep are needed";
+	log_warning("corosync: waiting: %s", why);
+}
+
+void agree_seek_timer(struct agree *agree)
+{
+	if (agree_now(agree) < agree->round_ns)
+		return;
+	log_waiting(agree);
+	next_round(agree);
+}
+
+/* ---- states ---- */
+
+static bool take_state(struct agree_peer *peer, const struct cpg_message *message,
+		       const struct cpg_state *state)
+{
+	uint32_t info_size = from_le32(state->info_size);
+	void *info = malloc(info_size + 1);
+
+	if (!info)
+		return false;
+	if (info_size)
+		memcpy(info, state + 1, info_size);
+	free(peer->info);
+	peer->info = info;
+	peer->info_size = info_size;
+	memcpy(peer->node.bytes, message->node, sizeof(message->node));
+	memcpy(peer->log.bytes, message->log, sizeof(message->log));
+	memcpy(peer->wanted.bytes, state->wanted, sizeof(state->wanted));
+	if (peer->log_id != from_le64(state->log_id))
+		peer->acked = 0; /* that was another copy */
+	peer->start = from_le64(message->start);
+	peer->log_id = from_le64(state->log_id);
+	peer->term = from_le64(message->term);
+	peer->last =
+		(struct agree_point){from_le64(state->last_term), from_le64(state->last_index)};
+	peer->commit = from_le64(state->commit);
+	peer->flags = from_le32(state->flags);
+	peer->voter_count = from_le32(state->voter_count);
+	peer->is_known = true;
+	return true;
+}
+
+static void fail_for_other_log(struct agree *agree, const struct agree_peer *peer)
+{
+	char ours[UUID_TEXT_SIZE], theirs[UUID_TEXT_SIZE], node[UUID_TEXT_SIZE];
+	const struct uuid *own = uuid_is_null(&agree->log_uuid) ? &agree->wanted : &agree->log_uuid;
+
+	agree_fail_text(
+		agree, -E_WRONG_CLUSTER,
+		"two clusters are on this channel of corosync: this node belongs to log %s, node %s "
+		"to log %s. Use another channel (--cluster corosync:CHANNEL); or, if this node is "
+		"to join that cluster, give it an empty directory",
+		uuid_format(own, ours), uuid_format(&peer->node, node),
+		uuid_format(&peer->log, theirs));
+}
+
+/* A member of another cluster on our channel: who was here first, or has more voters, stays. */
+static bool judge_other_log(struct agree *agree, const struct agree_peer *peer)
+{
+	const struct uuid *own = uuid_is_null(&agree->log_uuid) ? &agree->wanted : &agree->log_uuid;
+	bool they_run = peer->flags & (CPG_STATE_READY | CPG_STATE_LEADS);
+	struct agree_voters voters;
+
+	if (uuid_is_null(own) || uuid_is_null(&peer->log) || uuid_is_equal(own, &peer->log))
+		return false;
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	if (they_run && (!agree->is_ready || peer->voter_count > voters.count ||
+			 (peer->voter_count == voters.count &&
+			  memcmp(peer->log.bytes, own->bytes, sizeof(own->bytes)) < 0))) {
+		fail_for_other_log(agree, peer);
+		return true;
+	}
+	if (agree_now(agree) >= agree->wait_log_ns) {
+		char node[UUID_TEXT_SIZE];
+
+		agree->wait_log_ns = agree_now(agree) + AGREE_WAIT_LOG_NS;
+		log_warning("corosync: node %s of another cluster is on this channel",
+			    uuid_format(&peer->node, node));
+	}
+	return true;
+}
+
+static void judge_double(struct agree *agree)
+{
+	if (!agree->me || !agree->me->is_known || !agree_peer_is_double(agree, agree->me))
+		agree->twice_ns = 0;
+	else if (!agree->twice_ns)
+		agree->twice_ns = agree_now(agree) + AGREE_TWICE_NS;
+}
+
+void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
+	      const uint8_t *body, size_t size)
+{
+	const struct cpg_state *state = (const void *)body;
+	bool was_known = peer->is_known;
+	uint64_t before = peer->start;
+
+	if (size != sizeof(*state) + from_le32(state->info_size) ||
+	    from_le32(state->info_size) > CPG_INFO_MAX || !from_le64(message->start))
+		return;
+	if (!take_state(peer, message, state))
+		return;
+	agree_peer_lives(agree, peer);
+	if (judge_other_log(agree, peer))
+		return;
+	judge_copy(agree, peer);
+	judge_double(agree);
+	if (from_le64(state->view) == agree->view_digest)
+		peer->is_heard = true;
+	if (!was_known || before != peer->start)
+		agree_tell_members(agree);
+	agree_tell_quorum(agree);
+	if (uuid_is_equal(&peer->log, &agree->log_uuid) && peer->term > agree->term)
+		agree_see_term(agree, peer->term, "a member knows a later term");
+	if ((peer->flags & CPG_STATE_SEEKS) && peer != agree->me) {
+		if (agree->role == AGREE_LEAD)
+			agree->want_beat = true;
+		else if (agree->role == AGREE_FOLLOW)
+			agree->want_state = true;
+	}
+	agree_consider(agree);
+}
+
+/* ---- promises and votes ---- */
+
+static bool may_promise(struct agree *agree, const struct agree_peer *peer, uint64_t term,
+			const struct cpg_ask *ask)
+{
+	struct agree_point theirs = {from_le64(ask->last_term), from_le64(ask->last_index)};
+
+	if (term < agree->term)
+		return false;
+	if (RULE(G1_ONE_PROMISE) && term <= agree->promised &&
+	    !(term == agree->promised && uuid_is_equal(&agree->promised_to, &peer->node)))
+		return false;
+	if (RULE(G1_BEST_LOG) && point_is_before(theirs, agree_last(agree)))
+		return false;
+	/* In this term there is a leader already, whom we follow. */
+	return !(term == agree->term && (agree->role == AGREE_FOLLOW || agree->role == AGREE_LEAD));
+}
+
+void on_ask(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
+	    const uint8_t *body, size_t size)
+{
+	const struct cpg_ask *ask = (const void *)body;
+	uint64_t term = from_le64(message->term);
+
+	(void)size;
+	peer->is_skipped = false;
+	if (peer == agree->me || !agree->log_id)
+		return;
+	agree->vote_for = peer->node;
+	agree->vote_is_granted = may_promise(agree, peer, term, ask);
+	if (agree->vote_is_granted) {
+		agree_see_term(agree, term, "another member asks for a later term");
+		agree->promised = term;
+		agree->promised_to = peer->node;
+		if (agree->role == AGREE_SEEK)
+			agree->round_ns = agree_now(agree) + AGREE_ROUND_NS;
+	} else if (term > agree->term) {
+		agree_see_term(agree, term, "another member asks for a later term");
+	}
+	agree->wants_vote = true;
+	agree_disk_go(agree);
+}
+
+static bool has_voted(const struct agree *agree, const struct agree_peer *peer)
+{
+	if (peer == agree->me)
+		return agree->promise_durable == agree->term || !RULE(G1_PROMISE_SYNC);
+	return peer->has_voted;
+}
+
+void agree_count_votes(struct agree *agree)
+{
+	struct agree_voters voters;
+
+	if (agree->role != AGREE_ASK)
+		return;
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	if (agree_has_majority(agree, &voters, has_voted))
+		agree_lead(agree);
+}
+
+void on_vote(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
+	     const uint8_t *body, size_t size)
+{
+	const struct cpg_vote *vote = (const void *)body;
+	uint64_t term = from_le64(message->term);
+
+	(void)size;
+	if (from_le32(vote->is_granted) && from_le64(vote->log_id) == peer->log_id) {
+		struct agree_seen *seen = agree_seen(agree, peer->log_id);
+
+		seen->promised = max_of(seen->promised, term);
+	}
+	if (term > agree->term) {
+		agree_see_term(agree, term, "a member promised a later term");
+		return;
+	}
+	if (term != agree->term || agree->role != AGREE_ASK ||
+	    memcmp(vote->candidate, agree->self.node.bytes, sizeof(vote->candidate)) != 0 ||
+	    from_le64(vote->log_id) != peer->log_id || !from_le32(vote->is_granted))
+		return;
+	peer->has_voted = true;
+	agree_count_votes(agree);
+}

@@ -1,0 +1,101 @@
+/*
+ * Our own proposals: kept until they are seen committed, sent in the order in which they came, at most
+ * AGREE_FLIGHT_MAX bytes ahead.
+ *
+ * A leader appends only the next one of each start, so those that are sent again do no harm, and what was lost is
+ * sent again with all behind it: when another leader appears, or nothing has been committed for a
+ * while.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sheep/engine/agree_priv.h"
+
+int agree_propose(struct agree *agree, const void *command, uint32_t size)
+{
+	struct agree_proposal *proposal;
+
+	if (!agree_is_open(agree))
+		return -E_SHUTDOWN;
+	if (agree->proposal_count == ENGINE_QUEUE_COUNT ||
+	    agree->proposal_bytes + size > ENGINE_QUEUE_MAX)
+		return -EAGAIN;
+	proposal = malloc(sizeof(*proposal) + size);
+	if (!proposal)
+		return -EAGAIN;
+	proposal->sequence = ++agree->next_sequence;
+	proposal->size = size;
+	memcpy(proposal->body, command, size);
+	cds_list_add_tail(&proposal->link, &agree->proposals);
+	agree->proposal_count++;
+	agree->proposal_bytes += size;
+	if (!agree->is_inside)
+		agree_pump(agree);
+	return 0;
+}
+
+void agree_outbox_seen(struct agree *agree, uint64_t sequence)
+{
+	struct agree_proposal *proposal, *next;
+
+	cds_list_for_each_entry_safe(proposal, next, &agree->proposals, link) {
+		if (proposal->sequence > sequence)
+			break;
+		agree->proposal_count--;
+		agree->proposal_bytes -= proposal->size;
+		if (proposal->sequence <= agree->sent_sequence)
+			agree->flying_bytes -= proposal->size;
+		cds_list_del(&proposal->link);
+		free(proposal);
+	}
+	agree->sent_sequence = max_of(agree->sent_sequence, sequence);
+	agree->proposed_ns = agree_now(agree);
+}
+
+void agree_outbox_again(struct agree *agree)
+{
+	const struct agree_proposal *proposal;
+
+	if (cds_list_empty(&agree->proposals))
+		return;
+	proposal = cds_list_first_entry(&agree->proposals, struct agree_proposal, link);
+	if (agree->sent_sequence >= proposal->sequence)
+		agree->stats.proposals_again += agree->sent_sequence - proposal->sequence + 1;
+	agree->sent_sequence = proposal->sequence - 1;
+	agree->flying_bytes = 0;
+}
+
+const struct agree_proposal *agree_outbox_next(struct agree *agree)
+{
+	const struct agree_proposal *proposal;
+	const struct agree_node *row;
+
+	if ((agree->role != AGREE_FOLLOW && agree->role != AGREE_LEAD) || !agree->votequorum ||
+	    agree->sent_sequence == agree->next_sequence || agree->flying_bytes >= AGREE_FLIGHT_MAX)
+		return NULL;
+	row = agree_node_find(&agree->nodes, &agree->self.node);
+	if (!row || row->start != agree->self.start)
+		return NULL; /* it would not be taken yet */
+	/* The list is long only when much is in flight: walk back from its end. */
+	cds_list_for_each_entry_reverse(proposal, &agree->proposals,
+					link) if (proposal->sequence ==
+						  agree->sent_sequence + 1) return proposal;
+	return NULL;
+}
+
+void agree_outbox_sent(struct agree *agree, const struct agree_proposal *proposal)
+{
+	if (!agree->flying_bytes)
+		agree->proposed_ns = agree_now(agree);
+	agree->sent_sequence = proposal->sequence;
+	agree->flying_bytes += proposal->size;
+}
+
+void agree_outbox_done(struct agree *agree)
+{
+	struct agree_proposal *proposal, *next;
+
+	cds_list_for_each_entry_safe(proposal, next, &agree->proposals, link)
+		free(proposal);
+	CDS_INIT_LIST_HEAD(&agree->proposals);
+}
