@@ -117,8 +117,36 @@ static void tick_leaving(struct program *program, unsigned number)
 
 /* ---- its course ---- */
 
+/* What the bounds of the checks are made for. */
+static const struct {
+	enum cluster_setting_id id;
+	const char *name;
+	uint64_t value;
+} settings[] = {
+	{CLUSTER_SETTING_CLOSE_DELAY, "close_delay", 200},
+	{CLUSTER_SETTING_POWER_LOSS_WAIT, "power_loss_wait", 2000},
+};
+
+/* Proposals get lost; an operator would look, and do it again. */
+static void tick_settings(struct program *program)
+{
+	const struct cluster_map *map = herd_map(program->herd);
+
+	if (program->is_set || !map)
+		return;
+	program->is_set = true;
+	for (unsigned i = 0; i < ARRAY_COUNT(settings); i++) {
+		if (cluster_setting(map, settings[i].id) == settings[i].value)
+			continue;
+		program->is_set = false;
+		herd_propose(program->herd,
+			     cluster_command_setting(settings[i].name, settings[i].value));
+	}
+}
+
 static void tick(struct program *program)
 {
+	tick_settings(program);
 	faults_tick(program);
 	for (unsigned i = 0; i < program->herd->node_count; i++)
 		tick_leaving(program, i);
@@ -358,8 +386,9 @@ static void begin(struct program *program)
 	program->herd->may_diverge = program->victim >= 0;
 	program->workload = workload_new(program);
 	program->herd->applied = note_losses;
-	herd_propose(program->herd, cluster_command_setting("close_delay", 200));
-	herd_propose(program->herd, cluster_command_setting("power_loss_wait", 2000));
+	for (unsigned i = 0; i < ARRAY_COUNT(settings); i++)
+		herd_propose(program->herd,
+			     cluster_command_setting(settings[i].name, settings[i].value));
 	while (cluster_setting(herd_map(program->herd), CLUSTER_SETTING_LEASE) !=
 	       program->lease_ms) {
 		herd_propose(program->herd, cluster_command_setting("lease", program->lease_ms));

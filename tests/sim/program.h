@@ -138,6 +138,7 @@ struct program {
 	bool is_kind_on[FAULT_COUNT];
 	int victim; /* -1: nobody's data is damaged */
 	uint64_t lease_ms;
+	bool is_set; /* the map has the settings of the program */
 	/* its course */
 	struct fault faults[FAULTS_MAX];
 	unsigned fault_count;
