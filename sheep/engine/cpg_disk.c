@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
@@ -27,6 +28,8 @@
 
 #define DISK_PATH_MAX 4096
 #define PAUSE_NS      (100 * NS_PER_MS)
+#define LOCK_TRIES    10
+#define LOCK_PAUSE_US 50000
 
 enum writer_state {
 	WRITER_IDLE,
@@ -155,6 +158,11 @@ static int lock_dir(struct cpg_disk *disk, struct error *err)
 	if (rc < 0)
 		return rc;
 	rc = loop_sync_lock(disk->loop, disk->lock);
+	/* One that was killed a moment ago may be on its way out. */
+	for (unsigned tries = 0; rc == -EAGAIN && tries < LOCK_TRIES; tries++) {
+		(void)usleep(LOCK_PAUSE_US);
+		rc = loop_sync_lock(disk->loop, disk->lock);
+	}
 	if (rc == -EAGAIN)
 		return error_set(err, -EBUSY, "'%s' is in use: this node is running already",
 				 disk->dir);

@@ -117,8 +117,8 @@ struct engine_options {
 	/* Bytes of log after which it is compacted; 0: a good value. For tests. */
 	uint64_t compact_bytes;
 	/*
-	 * Where an engine that keeps its log on each node (corosync) may make a directory; NULL is
-	 * well for the others. It belongs to this node alone. Borrowed for engine_open().
+	 * The directory of an engine that keeps its log on each node (corosync): this node's alone, made
+	 * when it is not there. NULL is well for the others. Borrowed for engine_open().
 	 */
 	const char *dir;
 };

@@ -20,9 +20,12 @@ struct peer_link {
 		uint16_t class;
 	} key;
 	UT_hash_handle hh;
+	struct pg_peers *peers;
 	struct net_link *link;
 	struct loop *loop;
+	struct uuid node;
 	uint64_t start;	  /* of the node that it was made for */
+	uint64_t up;	  /* the start that is connected; 0: none */
 	uint64_t down_ns; /* when it went down, or a dial failed, last */
 	bool must_look;	  /* a map came while it was dialled: see is_stuck() */
 	char address[LOG_ADDRESS_SIZE];
@@ -34,6 +37,9 @@ struct pg_peers {
 	struct peer_link *links;
 	struct loop_timer look; /* at links that must be looked at */
 	bool is_stopped;
+	void (*watch)(void *context, const struct uuid *node, uint64_t start, bool is_up,
+		      bool is_by_peer);
+	void *watcher;
 };
 
 /*
@@ -82,6 +88,31 @@ int pg_peers_new(struct net *net, struct pg_peers **out, struct error *err)
 	return 0;
 }
 
+void pg_peers_watch(struct pg_peers *peers,
+		    void (*watch)(void *context, const struct uuid *node, uint64_t start,
+				  bool is_up, bool is_by_peer),
+		    void *context)
+{
+	peers->watch = watch;
+	peers->watcher = context;
+}
+
+static void tell_up(struct peer_link *link)
+{
+	link->up = net_link_agreement(link->link)->peer.nonce;
+	if (link->up && link->peers->watch)
+		link->peers->watch(link->peers->watcher, &link->node, link->up, true, false);
+}
+
+static void tell_down(struct peer_link *link, bool is_by_peer)
+{
+	uint64_t start = link->up;
+
+	link->up = 0;
+	if (start && link->peers->watch)
+		link->peers->watch(link->peers->watcher, &link->node, start, false, is_by_peer);
+}
+
 uint64_t pg_peers_incarnation(const struct pg_peers *peers)
 {
 	return net_identity(peers->net)->incarnation;
@@ -103,6 +134,7 @@ const struct cluster_node *pg_peers_self(const struct pg_peers *peers,
 static void link_free(struct pg_peers *peers, struct peer_link *link)
 {
 	HASH_DEL(peers->links, link);
+	tell_down(link, false);
 	net_link_free(link->link);
 	free(link);
 }
@@ -148,6 +180,7 @@ void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map)
 		if (!is_there(node) || node->start != link->start) {
 			link_free(peers, link);
 		} else if (strcmp(node->address, link->address) != 0) {
+			tell_down(link, false);
 			if (net_link_set_address(link->link, node->address) < 0)
 				link_free(peers, link);
 			else
@@ -163,8 +196,13 @@ static void changed(struct net_link *net_link, bool is_up, int error)
 	struct peer_link *link = net_link_context(net_link);
 
 	link->must_look = false; /* what waited has been sent, or has come back */
-	if (!is_up)
-		link->down_ns = loop_now(link->loop);
+	if (is_up) {
+		tell_up(link);
+		return;
+	}
+	link->down_ns = loop_now(link->loop);
+	/* The other codes are of what we found wrong ourselves. */
+	tell_down(link, error == -E_CLOSED || error == -ECONNRESET || error == -EPIPE);
 }
 
 static struct peer_link *link_new(struct pg_peers *peers, const struct cluster_node *node,
@@ -187,6 +225,8 @@ static struct peer_link *link_new(struct pg_peers *peers, const struct cluster_n
 	link->key.node = node->id;
 	link->key.loop = loop;
 	link->key.class = (uint16_t) class;
+	link->peers = peers;
+	link->node = node->uuid;
 	link->start = node->start;
 	link->loop = net_loop(peers->net);
 	link->down_ns = loop_now(link->loop);

@@ -36,6 +36,14 @@ void pg_peers_stop(struct pg_peers *peers);
 /* Addresses, loops and stores are those of this map from now on (a reference is taken). */
 void pg_peers_apply(struct pg_peers *peers, struct cluster_map *map);
 /*
+ * Tell when a connection to that start of a node is made (@is_up), and when it has ended: @is_by_peer: its kernel
+ * closed it. On the loop of @peers, from now until pg_peers_stop() has returned. Set it before links are made.
+ */
+void pg_peers_watch(struct pg_peers *peers,
+		    void (*changed)(void *context, const struct uuid *node, uint64_t start,
+				    bool is_up, bool is_by_peer),
+		    void *context);
+/*
  * The link to the loop of @store's node that is home of @pg, or NULL: the map has no such
  * store, its node is not up, or there is no memory. Borrowed for this turn: keep the ids, not
  * the link. @class: enum peer_class.

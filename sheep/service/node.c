@@ -486,6 +486,7 @@ void node_free(struct node *node)
 	if (node->signal_fd >= 0)
 		(void)close(node->signal_fd);
 	figures_free(node->figures);
+	links_free(node->links);
 	free(node->note_dir);
 	free(node->stores);
 	free(node->sets);

@@ -8,6 +8,7 @@
 #include "sheep/gateway/gateway.h"
 #include "sheep/pg/pg.h"
 #include "sheep/service/caretaker.h"
+#include "sheep/service/links.h"
 #include "sheep/service/node.h"
 #include "sheep/service/state.h"
 
@@ -82,6 +83,7 @@ struct node {
 	struct caretaker *caretaker;
 	struct admin *admin;
 	struct figures_service *figures;
+	struct links *links;
 	struct proposal register_proposal, leave_proposal;
 	struct net_listener *peer_listener;
 	struct net_listener *nbd_listeners[SETTINGS_LIST_MAX];

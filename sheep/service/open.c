@@ -2,6 +2,7 @@
  * Opening a sheep: loops, stores, what lives on each loop, the peer listener, the engine, signals.
  * Blocking, and before any loop runs. What fails half way is given up as if it had not begun.
  */
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -64,6 +65,7 @@ static int open_signals(struct node *node, struct error *err)
 
 /* What waits for a node that cannot be reached waits no longer before it looks at the map again. */
 #define CONNECT_NS NS_PER_S
+#define ENGINE_DIR "engine"
 
 static int open_loops(struct node *node, struct logger *logger, struct error *err)
 {
@@ -178,6 +180,7 @@ static int open_worker(struct node *node, struct worker *worker, struct error *e
 	rc = pg_peers_new(worker->net, &worker->peers, err);
 	if (rc < 0)
 		return rc;
+	pg_peers_watch(worker->peers, links_changed, node->links);
 	struct pg_env with_peers = env;
 	with_peers.peers = worker->peers;
 	rc = pg_set_new(&with_peers, &worker->set, err);
@@ -204,6 +207,14 @@ static int open_worker(struct node *node, struct worker *worker, struct error *e
 	return worker->exports ? 0 : error_set(err, -ENOMEM, "gateway");
 }
 
+static void on_links(void *context, const struct uuid *uuid, uint64_t start, bool is_closed)
+{
+	struct node *node = context;
+
+	if (node->state && !uuid_is_equal(uuid, &node->uuid))
+		state_peer_link(node->state, uuid, start, is_closed);
+}
+
 static int open_workers(struct node *node, struct error *err)
 {
 	const struct gateway_hub_options hub_options = {
@@ -212,7 +223,8 @@ static int open_workers(struct node *node, struct error *err)
 
 	node->hub = gateway_hub_new(&hub_options);
 	node->figures = figures_new(node);
-	if (!node->hub || !node->figures)
+	node->links = links_new(node->workers[0].loop, on_links, node);
+	if (!node->hub || !node->figures || !node->links)
 		return error_set(err, -ENOMEM, "gateway");
 	for (unsigned i = 0; i < node->worker_count; i++) {
 		int rc = open_worker(node, &node->workers[i], err);
@@ -224,19 +236,46 @@ static int open_workers(struct node *node, struct error *err)
 	return pg_set_group(node->sets, node->worker_count, err);
 }
 
+/*
+ * Where the engine keeps what it keeps on this node: where it has done so before, else in the first store, so
+ * that stores may be named in another order, and added. A gateway has its state directory.
+ */
+static int find_engine_dir(const struct node *node, char out[PATH_MAX], struct error *err)
+{
+	const struct settings *settings = node->settings;
+	char *const *paths = settings->stores.count ? settings->stores.items : &settings->state;
+	unsigned count = settings->stores.count ? settings->stores.count : 1;
+
+	for (unsigned i = 0; i <= count; i++) {
+		const char *path = paths[i < count ? i : 0];
+		struct text text = text_of(out, PATH_MAX);
+
+		text_append(&text, "%s/" ENGINE_DIR, path);
+		if (text.is_cut)
+			return error_set(err, -ENAMETOOLONG, "'%s'", path);
+		if (access(out, F_OK) == 0)
+			return 0;
+	}
+	return 0; /* the last was the first */
+}
+
 static int open_cluster(struct node *node, struct error *err)
 {
 	struct loop *loop = node->workers[0].loop;
+	char engine_dir[PATH_MAX];
 	const struct state_options options = {
 		.loop = loop,
 		.engine = node->settings->cluster,
+		.engine_dir = engine_dir,
 		.node = node->uuid,
 		.start = node->start,
 		.callbacks = &node_state_callbacks,
 		.context = node,
 	};
-	int rc = state_open(&options, &node->state, err);
+	int rc = find_engine_dir(node, engine_dir, err);
 
+	if (rc == 0)
+		rc = state_open(&options, &node->state, err);
 	if (rc < 0)
 		return rc;
 	node->caretaker = caretaker_new(loop, node->state, &node->uuid);

@@ -195,6 +195,19 @@ static void decided(struct state *state, const struct cluster_result *result)
 
 /* ---- the engine's callbacks ---- */
 
+/* An engine may count the votes of nodes. */
+static void forget_removed(struct state *state, const struct cluster_map *map,
+			   const struct cluster_result *result)
+{
+	for (uint32_t i = 0; i < result->nodes.count; i++) {
+		const struct cluster_node *node =
+			cluster_node(state->map, (uint32_t)result->nodes.ids[i]);
+
+		if (node && !cluster_node(map, node->id))
+			engine_forget(state->engine, &node->uuid);
+	}
+}
+
 static void on_commit(void *context, uint64_t index, const void *command, uint32_t size)
 {
 	struct state *state = context;
@@ -212,6 +225,7 @@ static void on_commit(void *context, uint64_t index, const void *command, uint32
 		state->callbacks->failed(state->context, &err);
 		return;
 	}
+	forget_removed(state, map, &result);
 	cluster_map_put(state->map);
 	state->map = map;
 	log_debug("log: %llu: %s: %s", (unsigned long long)index, cluster_command_name(result.type),
@@ -331,7 +345,8 @@ int state_open(const struct state_options *options, struct state **out, struct e
 {
 	struct state *state = calloc(1, sizeof(*state));
 	const struct engine_options engine_options = {
-		.self = {.node = options->node, .start = options->start}};
+		.self = {.node = options->node, .start = options->start},
+		.dir = options->engine_dir};
 	int rc;
 
 	if (!state)
@@ -414,6 +429,11 @@ struct cluster_map *state_map(const struct state *state)
 bool state_has_quorum(const struct state *state)
 {
 	return state->has_quorum;
+}
+
+void state_peer_link(struct state *state, const struct uuid *node, uint64_t start, bool is_closed)
+{
+	engine_link(state->engine, node, start, is_closed);
 }
 
 const char *state_engine_name(const struct state *state)

@@ -34,7 +34,8 @@ struct state_callbacks {
 /* One start of this node. Borrowed for the call, but the callbacks. */
 struct state_options {
 	struct loop *loop;
-	const char *engine; /* a spec, as engine_open() takes it */
+	const char *engine;	/* a spec, as engine_open() takes it */
+	const char *engine_dir; /* for what it keeps on this node; may be NULL */
 	/* In its place, as engine_open() without the spec: engines that are not in its table. */
 	int (*open_engine)(void *opener, struct loop *loop, const struct engine_options *options,
 			   const struct engine_callbacks *callbacks, void *context,
@@ -55,6 +56,8 @@ void state_forget(struct state *state);
 
 struct cluster_map *state_map(const struct state *state); /* borrowed */
 bool state_has_quorum(const struct state *state);
+/* As engine_link(). */
+void state_peer_link(struct state *state, const struct uuid *node, uint64_t start, bool is_closed);
 const char *state_engine_name(const struct state *state);
 /* Our id, as REGISTER gave it: commands are signed with it from now on. */
 void state_set_node(struct state *state, uint32_t node);
