@@ -586,7 +586,9 @@ enum peer_beacon_flags {
 struct peer_beacon {
 	le64 session; /* of the sender: the log index of its registration */
 	le32 flags;   /* enum peer_beacon_flags */
-	le32 reserved;
+	/* One more with each beacon of this start to this receiver, modulo 2^32. Connections that were
+	 * given up may still deliver what was sent on them: overtaken beacons are refused. */
+	le32 sequence;
 };
 WIRE_SIZE(struct peer_beacon, 16);
 

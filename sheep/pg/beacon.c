@@ -97,6 +97,7 @@ static void send_beacon(struct beacon_peer *peer)
 	const struct peer_beacon body = {
 		.session = to_le64(self->session),
 		.flags = to_le32(peer->is_renouncing ? PEER_BEACON_RENOUNCES : 0),
+		.sequence = to_le32(peer->sequence + 1),
 	};
 	struct beacon_call *call = idle_call(peer);
 	struct net_link *link =
@@ -112,6 +113,7 @@ static void send_beacon(struct beacon_peer *peer)
 		.done = on_reply,
 	};
 	call->is_out = true;
+	peer->sequence++;
 	call->sent_ns = peer->sent_ns = loop_clock(home->loop);
 	if (peer->is_renouncing)
 		renounce(peer, call->sent_ns);
@@ -191,6 +193,19 @@ static void note_renounce(struct beacon_peer *peer, bool renounces, uint64_t now
 		silence_renounced(peer, now);
 }
 
+/* It was sent before one that has come: what it says has been taken back, or was answered then. */
+static bool is_overtaken(struct beacon_peer *peer, const struct peer_beacon *body)
+{
+	uint64_t session = from_le64(body->session);
+	uint32_t sequence = from_le32(body->sequence);
+
+	if (session == peer->heard_session && (int32_t)(sequence - peer->heard_sequence) <= 0)
+		return true;
+	peer->heard_session = session;
+	peer->heard_sequence = sequence;
+	return false;
+}
+
 /* 0, or why not. */
 static int judge(struct pg_beacons *beacons, const struct net_request *request,
 		 struct beacon_peer **out)
@@ -210,6 +225,8 @@ static int judge(struct pg_beacons *beacons, const struct net_request *request,
 	*out = beacons_peer_get(beacons, node->id);
 	if (!*out)
 		return -ENOMEM;
+	if (is_overtaken(*out, body))
+		return -EAGAIN;
 	note_renounce(*out, from_le32(body->flags) & PEER_BEACON_RENOUNCES,
 		      loop_clock(beacons->home->loop));
 	if (RULE(L2_NO_ACK_AFTER_PROPOSAL) && (*out)->holds)

@@ -39,6 +39,7 @@ struct beacon_peer {
 	/* what we send */
 	struct beacon_call calls[BEACON_CALLS];
 	uint32_t out;
+	uint32_t sequence;     /* of the latest */
 	uint64_t sent_ns;      /* of the latest */
 	uint64_t wanted_ns;    /* somebody waits for one that is sent then or later */
 	uint64_t acked_ns;     /* when the latest that it acknowledged was sent */
@@ -48,6 +49,8 @@ struct beacon_peer {
 	bool is_silent;	       /* it has acknowledged none for a lease */
 	bool is_evicted;       /* and our primaries are to remove its stores */
 	/* what it sends */
+	uint64_t heard_session;	   /* the latest of which start ... */
+	uint32_t heard_sequence;   /* ... and its number */
 	uint64_t heard_ns;	   /* the latest; or since when it might have been heard */
 	uint64_t promised_ns;	   /* we take nothing over before */
 	uint64_t deaf_ns;	   /* since when it renounces, one after another; 0: it does not */

@@ -456,6 +456,35 @@ static void test_a_start_that_was_overtaken_leads_no_more(void **state)
 	herd_free(herd);
 }
 
+/*
+ * Beacons on a connection that was given up come late: the primary renounced what it had by them, and has been
+ * acknowledged since. Whoever believed them would take over from one that serves.
+ */
+static void test_beacons_that_were_overtaken_are_refused(void **state)
+{
+	struct herd *herd = make(7);
+	unsigned primary = (unsigned)herd_primary(herd, 0), victim = (primary + 1) % 3;
+	struct liar *liar = liar_new(herd, victim, &herd->nodes[primary].uuid);
+	const struct cluster_node *row = cluster_node(herd_map(herd), herd->nodes[primary].id);
+	uint64_t takeovers = HERD_COUNTER(herd, silent_takeovers);
+	struct peer_beacon beacon = {.session = to_le64(row->session),
+				     .flags = to_le32(PEER_BEACON_RENOUNCES)};
+
+	herd_run(herd, 2000); /* it has sent more than three */
+	for (uint32_t i = 1; i <= 3; i++) {
+		beacon.sequence = to_le32(i);
+		assert_int_equal(tell(liar, PEER_CLASS_CONTROL, PEER_OP_BEACON, &beacon,
+				      sizeof(beacon), 0, NULL),
+				 -EAGAIN);
+		herd_run(herd, 200);
+	}
+	assert_int_equal(HERD_COUNTER(herd, silent_takeovers), takeovers);
+	assert_int_equal(herd_primary(herd, 0), primary);
+	herd_check(herd);
+	liar_free(liar);
+	herd_free(herd);
+}
+
 /* Numbers that are out of all bounds, in the ops that read or remember. */
 static void test_ranges_tables_and_commit_points_that_lie_are_refused(void **state)
 {
@@ -636,6 +665,7 @@ int main(void)
 		cmocka_unit_test(test_a_write_of_an_ended_session_is_refused),
 		cmocka_unit_test(test_another_start_does_not_confirm_for_the_one_that_led),
 		cmocka_unit_test(test_a_start_that_was_overtaken_leads_no_more),
+		cmocka_unit_test(test_beacons_that_were_overtaken_are_refused),
 		cmocka_unit_test(test_ranges_tables_and_commit_points_that_lie_are_refused),
 		cmocka_unit_test(test_garbage_in_every_op_aborts_nobody),
 	};
