@@ -40,7 +40,8 @@
 	X(STALE, 28, "overtaken by another change")                                                \
 	X(TRY_AGAIN, 29, "cannot be served now, try again")                                        \
 	X(TOO_LARGE, 30, "too large")                                                              \
-	X(RANGE, 31, "out of range")
+	X(RANGE, 31, "out of range")                                                               \
+	X(LOST, 32, "no copy of the data is left")
 
 enum proto_status {
 #define PROTO_STATUS_ENUM(name, number, text) PROTO_STATUS_##name = (number),

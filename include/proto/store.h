@@ -19,6 +19,7 @@
 #define DISK_CHECK_MAGIC    0x43465053u /* "SPFC" */
 #define DISK_PLACE_ABSENT   0u
 #define DISK_PLACE_ZERO	    0xffffffffu
+#define DISK_PLACE_LOST	    0xfffffffeu
 #define DISK_PAGE_BLOCKS    64u
 #define DISK_PAGES	    16u /* of one object */
 #define DISK_SEGMENT_MIN    (1u << 20)
@@ -235,7 +236,7 @@ WIRE_SIZE(struct disk_page, 32);
 struct disk_extent {
 	uint8_t block; /* in the page */
 	uint8_t count;
-	uint8_t state; /* data or zero; what no extent names is absent */
+	uint8_t state; /* data, zero or lost; what no extent names is absent */
 	uint8_t reserved;
 	le32 place; /* of the first block, when it is data */
 };
@@ -335,7 +336,7 @@ WIRE_SIZE(struct disk_record_request, 48);
  * when the checkpoint began follows its slot as a whole record (disk_page).
  */
 struct disk_record_object {
-	struct disk_entry entry; /* flags: 1: missing, 2: damaged, 4: marked (docs) */
+	struct disk_entry entry; /* flags: 1: missing, 2: damaged, 4: marked, 16: partial (docs) */
 	le32 pg;
 	le32 index;
 	le64 layer;
@@ -344,7 +345,7 @@ struct disk_record_object {
 	le16 data_blocks;
 	le16 pages;    /* bit i: page i exists */
 	le16 enclosed; /* bit i: and follows; the log's is an older one, or none */
-	le16 reserved16;
+	le16 lost_blocks;
 };
 WIRE_SIZE(struct disk_record_object, 56);
 

@@ -25,6 +25,7 @@
 	X(E_NOT_FORMATTED, "the cluster is not formatted")                     \
 	X(E_STALE_SESSION, "the session has ended")                            \
 	X(E_LOST_WRITES, "acknowledged writes were lost in a power failure")   \
+	X(E_LOST, "no copy of the data is left")                               \
 	X(E_NO_QUORUM, "no quorum")                                            \
 	X(E_STALE_GENERATION, "the volume is owned by another gateway")        \
 	X(E_STORE_FAILED, "the store has stopped after an I/O error")          \

@@ -57,7 +57,7 @@ static int check_shape(const struct store_append *a, uint32_t *out_blocks)
 		return -EINVAL;
 	for (uint32_t i = 0; i < a->run_count; i++) {
 		const struct store_run *run = &a->runs[i];
-		if (run->count == 0 || run->block < from || run->state > BLOCK_ZERO ||
+		if (run->count == 0 || run->block < from || run->state > BLOCK_LOST ||
 		    !range_is_within(run->block, run->count, OBJECT_BLOCKS))
 			return -EINVAL;
 		from = run->block + run->count;
@@ -100,7 +100,7 @@ static uint32_t charge_for(struct shard *shard, const struct store_append *a, ui
 	for (uint32_t i = 0; i < a->run_count; i++)
 		if (a->runs[i].state == BLOCK_DATA)
 			pages += pages_of(a->runs[i].block, a->runs[i].count);
-		else if (a->runs[i].state == BLOCK_ZERO)
+		else if (a->runs[i].state != BLOCK_ABSENT)
 			pages += new_pages_of(object, &a->runs[i]);
 	return blocks * BLOCK_SIZE + min_of(pages, DISK_PAGES) * PAGE_CHARGE;
 }
@@ -253,7 +253,8 @@ static void fly(struct flight *f, const struct store_append *a, const struct new
 	}
 	f->version = moves ? a->version : now->version;
 	f->exists = true;
-	f->is_missing = a->flags & STORE_SET_MISSING ? true
+	f->is_missing = a->flags & STORE_SET_MISSING  ? true
+			: store_makes_whole(a->flags) ? false
 			: a->flags & STORE_CLEAR_MISSING
 				? now->is_damaged && !(a->flags & STORE_REPLACE)
 				: now->is_missing;

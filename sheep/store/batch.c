@@ -253,7 +253,7 @@ static bool runs_are_sane(const struct disk_run *runs, uint32_t count, uint32_t 
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t block = from_le16(runs[i].block), length = from_le16(runs[i].count);
 		if (length == 0 || block < from || !range_is_within(block, length, OBJECT_BLOCKS) ||
-		    runs[i].state > BLOCK_ZERO)
+		    runs[i].state > BLOCK_LOST)
 			return false;
 		from = block + length;
 		data += runs[i].state == BLOCK_DATA ? length : 0;

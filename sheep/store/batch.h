@@ -11,7 +11,13 @@
 #include "sheep/store/store.h"
 
 /* Flags of an append that only the store itself sets, beside enum store_entry_flags. */
-#define STORE_MARK  (1u << 30) /* its note of damage */
+#define STORE_MARK (1u << 30) /* its note of damage */
+/* An entry of the order that replaces all there is: nothing that was not to be trusted is left. */
+static inline bool store_makes_whole(uint32_t flags)
+{
+	return (flags & STORE_REPLACE) && !(flags & (STORE_UNSEQUENCED | STORE_SET_MISSING));
+}
+
 #define STORE_WHOLE (1u << 31) /* CLEAR_MISSING by a pusher who knows of all marks */
 
 struct batch_writer {

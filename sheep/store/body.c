@@ -280,6 +280,7 @@ void body_save_chunk(struct table_saver *saver, struct table *table, struct tabl
 			.reign = to_le64(object->version.reign),
 			.n = to_le64(object->version.n),
 			.data_blocks = to_le16(object->data_blocks),
+			.lost_blocks = to_le16(object->lost_blocks),
 			.pages = to_le16(pages),
 			.enclosed = to_le16(enclosed)};
 		body_put(c, &r, sizeof(r));

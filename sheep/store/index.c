@@ -73,12 +73,23 @@ struct target {
 	struct object *object;
 };
 
+static void count_lost(struct target *t, bool was_lost, bool is_lost)
+{
+	if (was_lost == is_lost)
+		return;
+	if (is_lost && t->object->lost_blocks++ == 0)
+		t->pg->lost++;
+	if (was_lost && --t->object->lost_blocks == 0)
+		t->pg->lost--;
+}
+
 /* One block gets a new place and sum: live bytes and counts follow. */
 static void set_block(struct target *t, struct page *page, uint32_t block, uint32_t place,
 		      uint32_t crc)
 {
 	uint32_t *at = &page->places[block % DISK_PAGE_BLOCKS];
 
+	count_lost(t, place_state(*at) == BLOCK_LOST, place_state(place) == BLOCK_LOST);
 	if (place_state(*at) == BLOCK_DATA) {
 		segment_live_drop(t->shard, *at, DISK_BLOCK);
 		t->object->data_blocks--;
@@ -143,6 +154,9 @@ static int set_run(struct target *t, uint32_t block, uint32_t count, enum block_
 			case BLOCK_ZERO:
 				set_block(t, page, block, DISK_PLACE_ZERO, 0);
 				break;
+			case BLOCK_LOST:
+				set_block(t, page, block, DISK_PLACE_LOST, 0);
+				break;
 			case BLOCK_ABSENT:
 				set_block(t, page, block, DISK_PLACE_ABSENT, 0);
 				break;
@@ -167,6 +181,8 @@ static void clear_object(struct target *t)
 	/* Blocks of which a damaged page knew: nobody knows where they are, but they are not the object's. */
 	t->pg->data_blocks -= t->object->data_blocks;
 	t->object->data_blocks = 0;
+	t->pg->lost -= t->object->lost_blocks > 0;
+	t->object->lost_blocks = 0;
 }
 
 static void set_missing(struct target *t, bool is_missing)
@@ -176,6 +192,7 @@ static void set_missing(struct target *t, bool is_missing)
 	if (is_missing == was_missing)
 		return;
 	t->object->flags ^= OBJECT_MISSING;
+	t->object->flags &= (uint8_t)~OBJECT_PARTIAL;
 	t->pg->missing += is_missing ? 1u : ~0u;
 }
 
@@ -207,10 +224,15 @@ static void apply_flags(struct target *t, const struct batch_entry *e)
 		object->flags &= (uint8_t) ~(OBJECT_MARKED | OBJECT_TOLD);
 	if (e->flags & DISK_CHANGE_MARK)
 		object->flags |= OBJECT_MARKED;
-	if (e->flags & DISK_CHANGE_SET_MISSING)
+	if (e->flags & DISK_CHANGE_SET_MISSING) {
 		set_missing(t, true);
-	else if (e->flags & DISK_CHANGE_CLEAR_MISSING && !(object->flags & damage))
+		if (!(e->flags & DISK_CHANGE_MARK) || e->run_count == 0)
+			object->flags |= OBJECT_PARTIAL;
+	} else if ((e->flags & DISK_CHANGE_REPLACE) && !(e->flags & DISK_CHANGE_UNSEQUENCED)) {
 		set_missing(t, false);
+	} else if (e->flags & DISK_CHANGE_CLEAR_MISSING && !(object->flags & damage)) {
+		set_missing(t, false);
+	}
 }
 
 /* An object that the entry is about: found, or made when the entry makes it. */
@@ -348,12 +370,12 @@ void index_damage(struct shard *shard, uint32_t pg, const struct object_key *key
 	if (!t.object)
 		return;
 	set_missing(&t, true);
-	t.object->flags |= OBJECT_DAMAGED;
+	t.object->flags |= OBJECT_DAMAGED | OBJECT_PARTIAL;
 	t.object->flags &= (uint8_t)~OBJECT_TOLD;
 }
 
 /*
- * Good blocks are taken as always, bad ones become absent: so the pages come to the same places as the
+ * Good blocks are taken as always, bad ones are lost: so the pages come to the same places as the
  * first time but for these, and whoever compares sums sees that they are not there.
  */
 int index_apply_broken(struct shard *shard, const struct batch_entry *e, uint32_t payload_place,
@@ -378,7 +400,7 @@ int index_apply_broken(struct shard *shard, const struct batch_entry *e, uint32_
 		uint32_t block = from_le16(e->runs[i].block), count = from_le16(e->runs[i].count);
 		for (uint32_t j = 0; e->runs[i].state == BLOCK_DATA && j < count; j++)
 			if (bitmap_test(bad, used++))
-				(void)set_run(&t, block + j, 1, BLOCK_ABSENT, 0, NULL);
+				(void)set_run(&t, block + j, 1, BLOCK_LOST, 0, NULL);
 	}
 	index_damage(shard, e->pg, &e->key);
 	return 0;

@@ -12,7 +12,8 @@ static void describe(const struct flight *f, const struct object *object, struct
 					     .family = object->family,
 					     .version = object->version,
 					     .is_missing = object->flags & OBJECT_MISSING,
-					     .data_blocks = object->data_blocks};
+					     .data_blocks = object->data_blocks,
+					     .lost_blocks = object->lost_blocks};
 	if (f) {
 		out->key = f->key;
 		out->family = f->family;

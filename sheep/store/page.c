@@ -82,7 +82,7 @@ static bool extent_is_sane(const struct disk_extent *extent, unsigned from, uint
 	if (extent->count == 0 || extent->block < from ||
 	    !range_is_within(extent->block, extent->count, DISK_PAGE_BLOCKS))
 		return false;
-	if (extent->state == BLOCK_ZERO)
+	if (extent->state == BLOCK_ZERO || extent->state == BLOCK_LOST)
 		return place == 0;
 	return extent->state == BLOCK_DATA && place > 0 &&
 	       range_is_within(place, extent->count, place_end);
@@ -145,8 +145,9 @@ int page_decode(struct page *page, const void *record, uint32_t size, uint32_t c
 			bool is_data = e->state == BLOCK_DATA;
 			if (is_data && used == head.data_blocks)
 				return -E_CORRUPT;
-			page->places[e->block + j] =
-				is_data ? from_le32(e->place) + j : DISK_PLACE_ZERO;
+			page->places[e->block + j] = is_data ? from_le32(e->place) + j
+						     : e->state == BLOCK_LOST ? DISK_PLACE_LOST
+									      : DISK_PLACE_ZERO;
 			page->crcs[e->block + j] = is_data ? from_le32(crcs[used++]) : 0;
 		}
 		from = e->block + e->count;

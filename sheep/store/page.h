@@ -31,7 +31,7 @@ struct page {
 	uint8_t state; /* enum page_state */
 	bool is_referenced;
 	bool is_flushing;
-	uint32_t places[DISK_PAGE_BLOCKS]; /* DISK_PLACE_ABSENT, DISK_PLACE_ZERO, or where it is */
+	uint32_t places[DISK_PAGE_BLOCKS]; /* DISK_PLACE_*, or where it is */
 	uint32_t crcs[DISK_PAGE_BLOCKS];   /* as stored: plain CRC32C ^ seed; of data blocks */
 };
 
@@ -82,6 +82,7 @@ static inline enum block_state place_state(uint32_t place)
 {
 	return place == DISK_PLACE_ABSENT ? BLOCK_ABSENT
 	       : place == DISK_PLACE_ZERO ? BLOCK_ZERO
+	       : place == DISK_PLACE_LOST ? BLOCK_LOST
 					  : BLOCK_DATA;
 }
 

@@ -252,8 +252,11 @@ static int start_reading(struct work *work)
 	uint32_t count = read->count;
 	bool has_data = false;
 
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		has_data |= place_state(work->blocks[i].place) == BLOCK_DATA;
+		if (place_state(work->blocks[i].place) == BLOCK_LOST && !read->states)
+			return -E_LOST;
+	}
 	if (has_data) {
 		work->buffer = buffer_new(loop_buffers(work->shard->loop), count * BLOCK_SIZE);
 		if (!work->buffer)
@@ -327,6 +330,12 @@ static int resolve_layer(struct work *work, struct object *object, uint32_t laye
 	return waiting ? -EAGAIN : 0;
 }
 
+/* Everything but the blocks that are lost is as it should be. */
+static bool is_salvageable(const struct object *object)
+{
+	return !(object->flags & (OBJECT_PARTIAL | OBJECT_DAMAGED));
+}
+
 static int resolve(struct work *work)
 {
 	struct store_read *read = work->read;
@@ -340,7 +349,8 @@ static int resolve(struct work *work)
 		struct object *object = table_find(&pg->table, &key, NULL);
 		if (!object)
 			continue;
-		if (object->flags & OBJECT_MISSING) {
+		if (object->flags & OBJECT_MISSING &&
+		    !(read->is_salvage && is_salvageable(object))) {
 			read->bad_layer = key.layer;
 			return -E_MISSING;
 		}

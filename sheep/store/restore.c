@@ -225,10 +225,14 @@ static int load_object(struct restore *restore, const void *at, uint32_t size)
 	object->family = from_le64(r->family);
 	object->version = version_of(r->reign, r->n);
 	object->data_blocks = from_le16(r->data_blocks);
+	if (from_le16(r->lost_blocks) > OBJECT_BLOCKS)
+		return -E_CORRUPT;
+	object->lost_blocks = from_le16(r->lost_blocks) & 0x7ffu;
 	object->flags = from_le16(r->entry.flags) & OBJECT_FLAGS;
 	pg->digest += store_digest_of(&key, object->version);
 	pg->data_blocks += object->data_blocks;
 	pg->missing += object->flags & OBJECT_MISSING ? 1 : 0;
+	pg->lost += object->lost_blocks > 0;
 	if (pages) {
 		object->slots = cache_slots_new(shard);
 		if (!object->slots)

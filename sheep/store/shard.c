@@ -128,6 +128,7 @@ void store_pg_info(struct store *store, uint32_t pg_id, struct store_pg_info *ou
 				      .tail_count = pg->record.tail_count,
 				      .objects = (uint32_t)pg->table.object_count,
 				      .missing = pg->missing,
+				      .lost = pg->lost,
 				      .data_blocks = pg->data_blocks};
 }
 
@@ -266,7 +267,7 @@ void shard_corrupt(struct shard *shard, uint32_t pg_id, const struct object_key 
 		known->flags &= (uint8_t)~OBJECT_TOLD;
 	mark = calloc(1, sizeof(*mark));
 	if (mark) {
-		mark->run = (struct store_run){(uint16_t)block, (uint16_t)count, BLOCK_ABSENT};
+		mark->run = (struct store_run){(uint16_t)block, (uint16_t)count, BLOCK_LOST};
 		mark->append =
 			(struct store_append){.done = on_marked,
 					      .pg = pg_id,

@@ -216,7 +216,7 @@ static int divide(struct store *store, struct error *err)
 				 "of %u bytes at least",
 				 store->path, (unsigned long long)size, o->shards, SEGMENTS_MIN,
 				 o->segment_bytes);
-	if (segments * (o->segment_bytes / DISK_BLOCK) >= DISK_PLACE_ZERO)
+	if (segments * (o->segment_bytes / DISK_BLOCK) >= DISK_PLACE_LOST)
 		return error_set(err, -EINVAL, "store '%s': %llu bytes need more than %u shards",
 				 store->path, (unsigned long long)size, o->shards);
 	store->segment_bytes = o->segment_bytes;

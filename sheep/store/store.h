@@ -171,6 +171,7 @@ enum block_state {
 	BLOCK_ABSENT = 0, /* look at the parent layer */
 	BLOCK_DATA = 1,
 	BLOCK_ZERO = 2,
+	BLOCK_LOST = 3, /* there was data, and no copy has it any more: it cannot be read */
 };
 
 /* A run of blocks of one object that are to be in one state. */
@@ -185,7 +186,8 @@ enum store_entry_flags {
 	STORE_SET_MISSING = 1u << 1,   /* the content is not to be trusted from here on (J3) */
 	STORE_CLEAR_MISSING = 1u << 2, /* the last batch of a push: complete at `version` */
 	STORE_DELETE = 1u << 3,	 /* the object becomes absent, after the runs (there are none) */
-	STORE_REPLACE = 1u << 4, /* blocks outside the runs become absent: a push of all */
+	STORE_REPLACE = 1u << 4, /* blocks outside the runs become absent: a push of all; an
+				  * entry of the order makes the object whole */
 	STORE_UNSEQUENCED = 1u << 5, /* push, heal, garbage: not an entry of the PG's order; does
 				       * not move last/tail, does not change the version unless
 				       * CLEAR_MISSING or DELETE is set */
@@ -246,7 +248,8 @@ void store_sync(struct store *store, uint32_t pg, struct loop_op *op);
 struct store_read {
 	/*
 	 * 0; -E_MISSING; -E_CHECKSUM (then `bad_block` and `bad_layer` say where; nothing of the
-	 * data may be served; the object has been reported by `corrupt`); -E_STORE_FAILED; -ENOMEM.
+	 * data may be served; the object has been reported by `corrupt`); -E_LOST (some block is
+	 * BLOCK_LOST, and there are no `states` to say which); -E_STORE_FAILED; -ENOMEM.
 	 */
 	void (*done)(struct store_read *read, int result);
 	uint32_t pg;
@@ -255,6 +258,8 @@ struct store_read {
 	const uint64_t *layers; /* top first; a block absent in one is looked up in the next */
 	uint32_t layer_count;	/* 1 to STORE_LAYERS_MAX */
 	uint32_t block, count;	/* whole blocks */
+	/* Of an object that is missing read what is good, with `states`: -E_MISSING if nobody knows. */
+	bool is_salvage;
 	/* results */
 	struct slice data; /* count * BLOCK_SIZE bytes, zeroes where absent or zero; the reader
 			       * owns the reference; not set when all blocks are holes */
@@ -278,6 +283,7 @@ struct store_object {
 	bool is_missing;
 	bool is_in_flight;    /* that entry is not visible to reads yet */
 	uint32_t data_blocks; /* blocks that take space */
+	uint32_t lost_blocks; /* of what reads see; if it is missing: of this copy */
 };
 
 /* 1 and *@out when the object exists (missing ones do), 0 when it is absent. */
@@ -325,6 +331,7 @@ struct store_pg_info {
 	uint32_t tail_count;
 	uint32_t objects;
 	uint32_t missing;
+	uint32_t lost; /* objects with lost blocks, missing ones included */
 	uint64_t data_blocks;
 };
 

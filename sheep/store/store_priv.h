@@ -191,6 +191,7 @@ struct pg {
 	struct pg_record record;
 	uint64_t digest; /* of the objects in the table */
 	uint32_t missing;
+	uint32_t lost; /* objects with lost blocks */
 	uint64_t data_blocks;
 	bool is_commit_dirty;
 	struct cds_list_head commit_link;

@@ -24,7 +24,9 @@ enum object_flags {
 	OBJECT_DAMAGED = 1u << 1,
 	OBJECT_MARKED = 1u << 2,
 	OBJECT_TOLD = 1u << 3, /* all marks so far are known to who pushes; not on disk */
-	OBJECT_FLAGS = OBJECT_MISSING | OBJECT_DAMAGED | OBJECT_MARKED,
+	OBJECT_PARTIAL =
+		1u << 4, /* missing for another reason than blocks that are said to be lost */
+	OBJECT_FLAGS = OBJECT_MISSING | OBJECT_DAMAGED | OBJECT_MARKED | OBJECT_PARTIAL,
 };
 
 struct object {
@@ -34,8 +36,8 @@ struct object {
 	uint64_t *slots; /* DISK_PAGES slots (page.h); NULL: no page exists */
 	uint32_t index;
 	uint16_t data_blocks;
-	uint8_t flags; /* enum object_flags */
-	uint8_t reserved;
+	uint16_t flags : 5;	   /* enum object_flags */
+	uint16_t lost_blocks : 11; /* up to OBJECT_BLOCKS */
 };
 
 struct table_chunk {

@@ -214,7 +214,7 @@ static void test_nonsense_is_refused(void **state)
 		{{{0, 0, BLOCK_ZERO}}, 1, 0, 0, 0, -EINVAL},
 		{{{1023, 2, BLOCK_ZERO}}, 1, 0, 0, 0, -EINVAL},
 		{{{5, 2, BLOCK_ZERO}, {6, 1, BLOCK_ZERO}}, 2, 0, 0, 0, -EINVAL},
-		{{{0, 1, 3}}, 1, 0, 0, 0, -EINVAL},
+		{{{0, 1, 4}}, 1, 0, 0, 0, -EINVAL},
 		{{{0, 1, BLOCK_DATA}}, 1, 0, 0, 0, -EINVAL},
 		{{{0, 2, BLOCK_DATA}}, 1, 0, 1, BLOCK_SIZE, -EINVAL},
 		{{{0, 1, BLOCK_DATA}}, 1, 0, 1, BLOCK_SIZE - 1, -EINVAL},
@@ -758,6 +758,150 @@ static void test_damaged_index_page_is_healed_and_never_read_as_a_hole(void **st
 		assert_int_equal(tag_at(rig, 0, 1, 0, i), expected[i]);
 }
 
+struct plain_read {
+	struct store_read read;
+	bool is_done;
+	int result;
+};
+
+static void on_plain_read(struct store_read *read, int result)
+{
+	struct plain_read *plain = container_of_type(read, struct plain_read, read);
+
+	plain->is_done = true;
+	plain->result = result;
+	buffer_put(read->data.buffer);
+}
+
+static bool plain_is_done(void *context)
+{
+	return ((struct plain_read *)context)->is_done;
+}
+
+/* As clients read: without states. */
+static int read_plain(struct rig *rig, uint32_t block, uint32_t count)
+{
+	const uint64_t layer = 1;
+	struct plain_read plain = {.read = {.done = on_plain_read,
+					    .family = rig_family(1),
+					    .layers = &layer,
+					    .layer_count = 1,
+					    .block = block,
+					    .count = count}};
+
+	store_read(rig->store, &plain.read);
+	rig_until(rig, plain_is_done, &plain);
+	return plain.result;
+}
+
+/* What is good of a copy that is missing. */
+static int salvage(struct rig *rig, uint8_t *states, uint32_t *crcs)
+{
+	const uint64_t layer = 1;
+	struct plain_read plain = {.read = {.done = on_plain_read,
+					    .family = rig_family(1),
+					    .layers = &layer,
+					    .layer_count = 1,
+					    .count = 20,
+					    .is_salvage = true,
+					    .states = states,
+					    .crcs = crcs}};
+
+	store_read(rig->store, &plain.read);
+	rig_until(rig, plain_is_done, &plain);
+	return plain.result;
+}
+
+static void expect_lost(struct rig *rig, uint32_t blocks)
+{
+	struct store_object object;
+	struct store_pg_info info;
+
+	store_pg_info(rig->store, 0, &info);
+	assert_int_equal(info.lost, blocks > 0);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 1);
+	assert_int_equal(object.lost_blocks, blocks);
+}
+
+static void test_lost_blocks_are_an_error_until_they_are_written(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(rig_put(rig, 0, 1, 0, 7, 0, 20, BLOCK_DATA, 30, 0), 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 8, 5, 2, BLOCK_LOST, 0, 0), 0);
+	for (unsigned round = 0; round < 4; round++) {
+		expect_lost(rig, 2);
+		assert_int_equal(read_plain(rig, 5, 1), -E_LOST);
+		assert_int_equal(read_plain(rig, 0, 20), -E_LOST);
+		assert_int_equal(read_plain(rig, 0, 5), 0);
+		assert_int_equal(read_plain(rig, 7, 13), 0);
+		assert_int_equal(rig_sync(rig, 0), 0);
+		if (round % 2) /* from the log, and from a checkpoint and its pages */
+			rig_stop(rig);
+		else
+			rig_power_cut(rig, SIM_DROP_UNSYNCED);
+		rig_open_ok(rig);
+	}
+	assert_int_equal(rig_put(rig, 0, 1, 0, 9, 5, 1, BLOCK_ZERO, 0, 0), 0);
+	expect_lost(rig, 1);
+	assert_int_equal(read_plain(rig, 0, 6), 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 10, 6, 1, BLOCK_DATA, 99, 0), 0);
+	expect_lost(rig, 0);
+	assert_int_equal(read_plain(rig, 0, 20), 0);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 11, 0, OBJECT_BLOCKS, BLOCK_LOST, 0, 0), 0);
+	expect_lost(rig, OBJECT_BLOCKS);
+	assert_int_equal(rig_put(rig, 0, 1, 0, 12, 0, 0, 0, 0, STORE_DELETE), 0);
+	assert_int_equal(read_plain(rig, 0, 20), 0);
+}
+
+/* Damaged blocks are told from those that may be of another version. */
+static void test_what_is_good_of_a_damaged_object_can_be_read(void **state)
+{
+	const uint32_t push = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS;
+	struct rig *rig = *state;
+	uint8_t states[20], block[BLOCK_SIZE] __attribute__((aligned(8)));
+	uint32_t crcs[20];
+
+	assert_int_equal(rig_put(rig, 0, 1, 0, 7, 0, 20, BLOCK_DATA, 30, 0), 0);
+	assert_int_equal(rig_sync(rig, 0), 0);
+	rig_stop(rig);
+	rig_open_ok(rig);
+	rig_fill(35, block);
+	damage(rig, block, 8);
+	assert_int_equal(read_plain(rig, 5, 1), -E_CHECKSUM);
+	assert_int_equal(rig_sync(rig, 0), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(read_plain(rig, 4, 1), -E_MISSING);
+		assert_int_equal(salvage(rig, states, crcs), 0);
+		for (uint32_t i = 0; i < 20; i++) {
+			assert_int_equal(states[i], i == 5 ? BLOCK_LOST : BLOCK_DATA);
+			rig_fill(30 + i, block);
+			if (i != 5)
+				assert_int_equal(crcs[i], crc32c(block, BLOCK_SIZE));
+		}
+		rig_stop(rig);
+		rig_open_ok(rig);
+	}
+	/* A push that stops half way: nobody knows what is of which version. */
+	assert_int_equal(rig_put(rig, 0, 1, 0, 8, 0, 1, BLOCK_DATA, 77, push | STORE_SET_MISSING),
+			 0);
+	assert_int_equal(salvage(rig, states, crcs), -E_MISSING);
+	rig_stop(rig);
+	rig_open_ok(rig);
+	assert_int_equal(salvage(rig, states, crcs), -E_MISSING);
+	/* An entry that replaces all there is makes it whole. */
+	assert_int_equal(
+		rig_put(rig, 0, 1, 0, 9, 0, 3, BLOCK_LOST, 0, STORE_ANY_PREVIOUS | STORE_REPLACE),
+		0);
+	expect_lost(rig, 3);
+	assert_int_equal(read_plain(rig, 3, 17), 0);
+	assert_int_equal(read_plain(rig, 2, 1), -E_LOST);
+	rig_power_cut(rig, SIM_KEEP_ALL);
+	rig_open_ok(rig);
+	expect_lost(rig, 3);
+	assert_int_equal(read_plain(rig, 3, 17), 0);
+}
+
 /* The trap of a log that is overwritten at its end: what was behind the end fits exactly. */
 static void test_batches_behind_the_end_of_an_earlier_life_never_come_back(void **state)
 {
@@ -1005,6 +1149,8 @@ int main(void)
 		TEST(test_unreadable_block_is_reported_and_marked),
 		TEST(test_damaged_block_is_healed_by_a_push_that_compares_sums),
 		TEST(test_damaged_index_page_is_healed_and_never_read_as_a_hole),
+		TEST(test_lost_blocks_are_an_error_until_they_are_written),
+		TEST(test_what_is_good_of_a_damaged_object_can_be_read),
 		TEST(test_batches_behind_the_end_of_an_earlier_life_never_come_back),
 		TEST(test_checkpoint_that_was_never_synced_may_vanish_again),
 		TEST(test_shards_are_logs_of_their_own_and_keep_their_number),
