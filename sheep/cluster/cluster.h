@@ -306,7 +306,10 @@ const struct cluster_join *cluster_pg_join(const struct cluster_pg *pg, uint32_t
 bool cluster_pg_has_target(const struct cluster_pg *pg, uint32_t store);
 /* Members that are unmarked and, for the floor, without holes. */
 uint32_t cluster_pg_in_sync(const struct cluster_pg *pg);
-/* Is the floor kept: are there min_insync such members? If not the PG serves nobody (S1). */
+/*
+ * Are there min_insync unmarked members? If not the PG serves nobody (S1). Those with holes count here:
+ * what is missing is waited for object by object.
+ */
 bool cluster_pg_has_floor(const struct cluster_map *map, const struct cluster_pg *pg);
 /* Are there min_insync unmarked members, with holes or not? If not nothing may be acknowledged. */
 bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_pg *pg);

@@ -68,7 +68,7 @@ uint32_t cluster_pg_in_sync(const struct cluster_pg *pg)
 
 bool cluster_pg_has_floor(const struct cluster_map *map, const struct cluster_pg *pg)
 {
-	return cluster_pg_in_sync(pg) >= pg_policy(map, pg)->min_insync;
+	return cluster_pg_may_commit(map, pg);
 }
 
 bool cluster_pg_may_commit(const struct cluster_map *map, const struct cluster_pg *pg)
