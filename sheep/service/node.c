@@ -281,6 +281,17 @@ static int raise_incarnations(struct node *node, struct error *err)
 	return 0;
 }
 
+/*
+ * Others may have more of everything, what was flushed included: so it cannot be elected. A log of which a
+ * synced part is lost ends too early for that, too (R4).
+ */
+static bool is_unbelievable(const struct node_store *store)
+{
+	const struct store_identity *identity = store_identity(store->store);
+
+	return identity->is_new || identity->lost_log || store->is_stale;
+}
+
 static struct cluster_command *register_command(const struct node *node)
 {
 	const struct cluster_map *map = state_map(node->state);
@@ -314,7 +325,7 @@ static struct cluster_command *register_command(const struct node *node)
 			.size_bytes = space.size_bytes,
 			.shards = identity->shards,
 			.flags = (store->is_unclean ? LOG_STORE_UNCLEAN : 0u) |
-				 (identity->is_new || store->is_stale ? LOG_STORE_NEW : 0u) |
+				 (is_unbelievable(store) ? LOG_STORE_NEW : 0u) |
 				 (store->is_held ? LOG_STORE_HELD : 0u),
 			.path = store_path(store->store),
 		};

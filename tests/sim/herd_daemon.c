@@ -87,11 +87,11 @@ static void register_self(struct herd_node *node)
 		.start = node->start,
 		.size_bytes = node->herd->options.store_bytes,
 		.shards = store_identity(node->store)->shards,
-		.flags = (store_identity(node->store)->is_new ? LOG_STORE_NEW : 0) |
-			 (node->says_unclean || node->was_cut ||
+		.flags = (store_identity(node->store)->is_new ||
 					  store_identity(node->store)->lost_log
-				  ? LOG_STORE_UNCLEAN
+				  ? LOG_STORE_NEW
 				  : 0) |
+			 (node->says_unclean || node->was_cut ? LOG_STORE_UNCLEAN : 0) |
 			 (is_held(node) ? LOG_STORE_HELD : 0),
 		.path = "/disk",
 	};
