@@ -77,7 +77,7 @@ int pg_sums_decode(const uint8_t *payload, uint32_t size, uint32_t block_count, 
 	if (block_count > OBJECT_BLOCKS || size != pg_sums_size(block_count))
 		return -EINVAL;
 	for (uint32_t i = 0; i < block_count; i++)
-		if (payload[i] > BLOCK_ZERO)
+		if (payload[i] > BLOCK_LOST)
 			return -EINVAL;
 
 	const le32 *wire = (const void *)(payload + round_up(block_count, 4));

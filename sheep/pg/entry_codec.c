@@ -44,7 +44,7 @@ int pg_meta_decode(const uint8_t *meta, uint32_t meta_crc, uint32_t run_count, u
 		uint32_t state = from_le16(wire_runs[i].state);
 
 		if (block < next || count == 0 || block + count > OBJECT_BLOCKS ||
-		    state > BLOCK_ZERO || from_le16(wire_runs[i].reserved) != 0)
+		    state > BLOCK_LOST || from_le16(wire_runs[i].reserved) != 0)
 			return -EINVAL;
 		next = block + count;
 		data += state == BLOCK_DATA ? count : 0;

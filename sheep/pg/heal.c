@@ -6,54 +6,25 @@
  * What our own copy claims to have is not compared: a block that fails its checksum has the right
  * sum in the index. Under the lock nothing of the object is in flight, and every member in sync has
  * all that is committed: so any of their copies is right, with its version. A member that cannot be
- * asked now is asked again; only when all of them say no the object is given up.
+ * asked now is asked again. When all of them say no, clients get an error; and when nobody is away who
+ * could have it, what is left of the object is all there is of it (lost.c).
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "sheep/pg/entry_codec.h"
-#include "sheep/pg/pg_priv.h"
+#include "sheep/pg/heal.h"
 
-#define HEAL_RANGE    PEER_FETCH_BLOCKS_MAX
 #define HEAL_AGAIN_NS (200 * NS_PER_MS)
 #define TELL_NS	      (10 * NS_PER_S) /* between two lines about vain heals of a PG */
+#define VAIN_NS	      NS_PER_S	      /* before what nobody can give now is looked for again */
 #define HEALS_MAX     4u	      /* that the background search begins */
-
-struct pg_heal {
-	struct cds_list_head link;  /* in the lead */
-	struct cds_list_head waits; /* pg_heal_wait */
-	struct pg_set *set;
-	struct pg *pg;
-	struct pg_lead *lead; /* NULL: it ended */
-	struct object_key key;
-	uint64_t family;
-	enum pg_heal_mode mode;
-	struct pg_lock lock;
-	bool is_out;	 /* an ask or an append */
-	bool is_resting; /* until again_ns */
-	uint64_t again_ns;
-	bool any_later;	 /* a member could not be asked: it may have the object */
-	uint32_t tried;	 /* members asked, as an index */
-	uint32_t store;	 /* that is asked now */
-	bool must_equal; /* it counts only with just the version that we had */
-	struct version own, version;
-	struct pg_sums sums;
-	struct pg_diff diff;
-	uint32_t from, begin, end;
-	uint32_t run_count;
-	struct store_run runs[HEAL_RANGE];
-	struct slice slices[HEAL_RANGE];
-	uint32_t slice_count;
-	uint32_t crcs[HEAL_RANGE];
-	struct slice payload;
-	struct store_append append;
-};
 
 static void heal_go(struct pg_heal *heal);
 
 /* ---- the end ---- */
 
-static void heal_free(struct pg_heal *heal)
+void heal_free(struct pg_heal *heal)
 {
 	buffer_put(heal->payload.buffer);
 	free(heal);
@@ -72,6 +43,17 @@ static void tell_failure(struct pg_heal *heal, int result)
 		  (unsigned long long)heal->key.layer, heal->key.index, err_text(result));
 }
 
+/* The heal of all of them is over. */
+static void tell_all(struct cds_list_head *waits, int result)
+{
+	while (!cds_list_empty(waits)) {
+		struct pg_heal_wait *wait = cds_list_first_entry(waits, struct pg_heal_wait, link);
+		cds_list_del(&wait->link);
+		wait->heal = NULL;
+		wait->done(wait, result);
+	}
+}
+
 static void heal_end(struct pg_heal *heal, int result)
 {
 	CDS_LIST_HEAD(waits);
@@ -79,18 +61,32 @@ static void heal_end(struct pg_heal *heal, int result)
 	cds_list_splice(&heal->waits, &waits);
 	cds_list_del(&heal->link);
 	heal->lead->heal_count--;
-	if (result == 0)
-		heal->set->counters.objects_healed++;
-	else
+	if (result < 0) {
+		heal->lead->vain_ns = loop_now(heal->set->loop);
 		tell_failure(heal, result);
+	} else if (heal->is_fetched) {
+		heal->set->counters.objects_healed++;
+	}
 	pg_set_active(heal->pg);
 	pg_lock_release(&heal->set->locks, &heal->lock);
 	heal_free(heal);
-	while (!cds_list_empty(&waits)) {
-		struct pg_heal_wait *wait = cds_list_first_entry(&waits, struct pg_heal_wait, link);
-		cds_list_del(&wait->link);
-		wait->done(wait, result);
-	}
+	tell_all(&waits, result);
+}
+
+void pg_heal_cancel(struct pg_heal_wait *wait)
+{
+	struct pg_heal *heal = wait->heal;
+
+	if (!heal)
+		return;
+	assert(heal->mode == PG_HEAL_LOCKED);
+	wait->heal = NULL;
+	cds_list_del(&wait->link);
+	cds_list_del(&heal->link);
+	heal->lead->heal_count--;
+	heal->lead = NULL;
+	if (!heal->is_out)
+		heal_free(heal);
 }
 
 void pg_heals_end(struct pg_lead *lead)
@@ -105,12 +101,7 @@ void pg_heals_end(struct pg_lead *lead)
 		pg_lock_release(&heal->set->locks, &heal->lock);
 		if (!heal->is_out)
 			heal_free(heal);
-		while (!cds_list_empty(&waits)) {
-			struct pg_heal_wait *wait =
-				cds_list_first_entry(&waits, struct pg_heal_wait, link);
-			cds_list_del(&wait->link);
-			wait->done(wait, -E_NOT_PRIMARY);
-		}
+		tell_all(&waits, -E_NOT_PRIMARY);
 	}
 }
 
@@ -131,13 +122,18 @@ static void try_next(struct pg_heal *heal, int result)
 	heal_go(heal);
 }
 
-static void rest(struct pg_heal *heal)
+void heal_rest(struct pg_heal *heal, uint64_t pause_ns)
 {
 	heal->is_resting = true;
 	heal->any_later = false;
 	heal->tried = 0;
-	heal->again_ns = loop_now(heal->set->loop) + HEAL_AGAIN_NS;
+	heal->again_ns = loop_now(heal->set->loop) + pause_ns;
 	pg_set_active(heal->pg);
+}
+
+static void rest(struct pg_heal *heal)
+{
+	heal_rest(heal, HEAL_AGAIN_NS);
 }
 
 /* ---- into our store ---- */
@@ -156,10 +152,12 @@ static void on_healed_part(struct store_append *append, int result)
 		heal_free(heal);
 	else if (result < 0)
 		pg_set_store_failed(set, pg_store_of(heal->pg), result);
-	else if (heal->from == OBJECT_BLOCKS)
+	else if (heal->from == OBJECT_BLOCKS) {
+		heal->is_fetched = true;
 		heal_end(heal, 0);
-	else
+	} else {
 		fetch_next(heal);
+	}
 	pg_set_release(set);
 }
 
@@ -334,7 +332,7 @@ static void on_heal_sums(struct pg_ask *ask, int result)
 		(struct version){.reign = from_le64(reply->reign), .n = from_le64(reply->n)};
 	if (heal->must_equal &&
 	    (!(flags & PEER_OBJECT_EXISTS) || version_compare(heal->version, heal->own) != 0)) {
-		try_next(heal, -E_MISSING);
+		try_next(heal, heal->is_in_sync ? -E_VERSION : -E_MISSING);
 	} else if (!(flags & PEER_OBJECT_EXISTS)) {
 		append_delete(heal);
 	} else if (flags & PEER_OBJECT_MISSING) {
@@ -400,29 +398,73 @@ static struct pg_member *next_member(struct pg_heal *heal)
 	return NULL;
 }
 
+/*
+ * A store that is away may have the object: one that is listed, or that the PG is to be at. Who has been
+ * away for so long that its share is made elsewhere is not waited for.
+ */
+static bool is_somebody_away(struct pg_lead *lead)
+{
+	const struct pg_set *set = lead->pg->set;
+	const struct cluster_pg *row = &lead->pg->row;
+	uint64_t now = loop_now(set->loop);
+	bool any = false;
+
+	for (uint32_t i = 0; i < lead->member_count; i++)
+		any |= !may_be_asked(lead->members[i]);
+	for (uint32_t i = 0; i < row->target_count; i++)
+		any |= row->target[i] != lead->pg->store->id &&
+		       !pg_lead_member(lead, row->target[i]);
+	if (!any)
+		lead->away_ns = 0;
+	else if (!lead->away_ns)
+		lead->away_ns = now;
+	return any && now < lead->away_ns + pg_set_time(set, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+}
+
+/* Everybody was asked. */
+static void heal_decide(struct pg_heal *heal)
+{
+	if (heal->any_later)
+		rest(heal);
+	else if (!is_somebody_away(heal->lead))
+		heal_give_up(heal);
+	else if (heal->mode == PG_HEAL_LOCKED)
+		heal_rest(heal, VAIN_NS);
+	else
+		heal_end(heal, -E_LOST);
+}
+
+/* Our own entry has the object, and is not committed: then only just that version will do. */
+static bool is_uncommitted(const struct pg_heal *heal)
+{
+	return heal->own.reign == heal->lead->reign && heal->own.n > heal->lead->commit_n;
+}
+
 /* It is locked: ask. */
 static void heal_go(struct pg_heal *heal)
 {
 	struct pg_member *member;
 	struct store_object object;
+	bool exists = store_object(pg_store_of(heal->pg), heal->pg->id, &heal->key, &object) > 0;
 
-	if (store_object(pg_store_of(heal->pg), heal->pg->id, &heal->key, &object) <= 0 ||
-	    !object.is_missing) {
-		heal_end(heal, 0); /* by somebody else */
+	if (exists && !object.is_missing && object.is_in_flight) {
+		heal_rest(heal, 0); /* it will be: what is said to be lost is on its way */
+		return;
+	}
+	if (!exists || !object.is_missing) {
+		heal_end(heal, 0); /* by somebody else, or for good */
 		return;
 	}
 	heal->family = object.family;
 	heal->own = object.version;
 	member = next_member(heal);
-	if (member) {
-		heal->must_equal = member->kind != PG_MEMBER_ISR;
-		ask_member(heal, member->store);
+	if (!member) {
+		heal_decide(heal);
 		return;
 	}
-	if (heal->any_later)
-		rest(heal);
-	else
-		heal_end(heal, -EIO);
+	heal->is_in_sync = member->kind == PG_MEMBER_ISR;
+	heal->must_equal = !heal->is_in_sync || is_uncommitted(heal);
+	ask_member(heal, member->store);
 }
 
 static void on_heal_granted(struct pg_lock *lock)
@@ -443,6 +485,12 @@ static struct pg_heal *find(struct pg_lead *lead, const struct object_key *key)
 	return NULL;
 }
 
+static void add_wait(struct pg_heal *heal, struct pg_heal_wait *wait)
+{
+	cds_list_add_tail(&wait->link, &heal->waits);
+	wait->heal = heal;
+}
+
 void pg_heal_object(struct pg_lead *lead, const struct object_key *key, enum pg_heal_mode mode,
 		    struct pg_heal_wait *wait)
 {
@@ -451,7 +499,7 @@ void pg_heal_object(struct pg_lead *lead, const struct object_key *key, enum pg_
 
 	if (heal) {
 		if (wait)
-			cds_list_add_tail(&wait->link, &heal->waits);
+			add_wait(heal, wait);
 		return;
 	}
 	heal = calloc(1, sizeof(*heal));
@@ -468,7 +516,7 @@ void pg_heal_object(struct pg_lead *lead, const struct object_key *key, enum pg_
 	heal->mode = mode;
 	heal->lock.granted = on_heal_granted;
 	if (wait)
-		cds_list_add_tail(&wait->link, &heal->waits);
+		add_wait(heal, wait);
 	cds_list_add_tail(&heal->link, &lead->heals);
 	lead->heal_count++;
 	if (mode == PG_HEAL_UNLOCKED)
@@ -524,9 +572,10 @@ bool pg_heal_tick(struct pg_lead *lead)
 	if (lead->heal_count > 0)
 		return true;
 	store_pg_info(pg_store_of(lead->pg), lead->id, &info);
-	if (info.missing == 0 || lead->member_count == 0)
+	if (info.missing == 0)
 		return false;
 	lead->pg->has_holes = true;
-	(void)begin_search(lead);
+	if (loop_now(lead->pg->set->loop) >= lead->vain_ns + VAIN_NS)
+		(void)begin_search(lead);
 	return true;
 }

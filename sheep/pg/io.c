@@ -418,6 +418,13 @@ void pg_work_starve(struct pg_work *work)
 
 /* ---- healing ---- */
 
+/* Somebody else may lead by now, who has it: an error, too, needs a lease. */
+static void answer_lost(struct pg_work *work)
+{
+	work->is_lost = true;
+	pg_work_answer(work);
+}
+
 static void on_healed(struct pg_heal_wait *wait, int result)
 {
 	struct pg_work *work = container_of_type(wait, struct pg_work, heal);
@@ -425,6 +432,8 @@ static void on_healed(struct pg_heal_wait *wait, int result)
 	work->pending--;
 	if (!work->lead)
 		pg_work_put(work);
+	else if (result == -E_LOST)
+		answer_lost(work);
 	else if (result < 0)
 		pg_work_end(work, result == -E_NOT_PRIMARY ? result : -EIO);
 	else
@@ -502,6 +511,8 @@ void pg_work_answer(struct pg_work *work)
 		pg_work_end(work, -E_NOT_PRIMARY);
 	} else if (!pg_lead_has_lease(work->lead, work->arrived_ns)) {
 		pg_lease_wait(work);
+	} else if (work->is_lost) {
+		pg_work_end(work, -E_LOST);
 	} else {
 		if (work->io->kind == PG_IO_READ)
 			give_data(work);
@@ -523,6 +534,8 @@ static void on_read(struct pg_work *work, int result)
 		pg_work_put(work);
 	} else if (work->result == -E_MISSING || work->result == -E_CHECKSUM) {
 		pg_work_heal(work);
+	} else if (work->result == -E_LOST) {
+		answer_lost(work);
 	} else if (work->result < 0) {
 		pg_work_end(work, work->result == -E_STORE_FAILED ? -E_NOT_PRIMARY : work->result);
 	} else if (work->io->kind == PG_IO_READ) {

@@ -95,6 +95,9 @@ struct pg_lead {
 	struct cds_list_head heals;
 	uint32_t heal_count;
 	uint64_t heal_told_ns; /* when a vain one was logged last */
+	uint64_t vain_ns;      /* when the last one ended in vain */
+	uint64_t
+		away_ns; /* since when somebody is away who might have what is missing; 0: nobody */
 	struct object_key heal_cursor;
 	bool has_heal_cursor;
 	/* garbage */

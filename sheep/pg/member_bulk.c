@@ -304,6 +304,7 @@ struct fetch {
 	struct net_request *request;
 	uint64_t layer;
 	struct version version;
+	uint8_t states[PEER_FETCH_BLOCKS_MAX];
 };
 
 static void on_fetched(struct store_read *read, int result)
@@ -383,6 +384,7 @@ void pg_on_fetch(struct net_request *request)
 		.layer_count = 1,
 		.block = from_le32(body->block),
 		.count = from_le32(body->count),
+		.states = fetch->states, /* lost blocks go as zeroes: the sums say what they are */
 	};
 	pg_set_hold(pg->set);
 	store_read(pg_store_of(pg), &fetch->read);

@@ -118,7 +118,7 @@ struct pg_io {
 	 * 0, or:
 	 *   -E_NOT_PRIMARY, -E_STALE_EPOCH, -E_FUTURE_EPOCH, -E_CLOSED: not executed here as far as
 	 *	this answer knows: wait for a newer map, send again with the same number;
-	 *   -ENOSPC, -EIO, -E_STALE_SESSION, -E_STALE_GENERATION, -ENOMEM: the client's error.
+	 *   -ENOSPC, -EIO, -E_LOST, -E_STALE_SESSION, -E_STALE_GENERATION, -ENOMEM: the client's error.
 	 * Never inside pg_submit().
 	 */
 	void (*done)(struct pg_io *io, int result);
@@ -230,6 +230,7 @@ void pg_drain_submit(struct pg_set *set, struct pg_drain *drain);
 	X(blocks_pushed, "", "blocks pushed with their data")                                 \
 	X(recovery_bytes, "bytes", "bytes of block data pushed or fetched to recover copies") \
 	X(objects_healed, "", "objects of our stores that were fetched from another copy")    \
+	X(objects_lost, "", "objects of which blocks were left in no copy")                   \
 	X(garbage_objects, "", "objects of deleted volumes removed")                          \
 	X(beacons_sent, "", "beacons sent to other nodes")                                    \
 	X(beacons_acknowledged, "", "of these, acknowledged")                                 \

@@ -123,6 +123,10 @@ bool pg_push_barrier(struct pg_push *push)
 void pg_push_cancel(struct pg_push *push)
 {
 	push->filler = NULL;
+	if (push->heal.heal) { /* it must not go on without our lock */
+		pg_heal_cancel(&push->heal);
+		push->pending--;
+	}
 	leave(push);
 	pg_lock_release(&push->set->locks, &push->lock);
 	if (push->pending == 0)

@@ -41,14 +41,18 @@ enum pg_heal_mode {
 struct pg_heal_wait {
 	struct cds_list_head link;
 	void (*done)(struct pg_heal_wait *wait, int result);
+	struct pg_heal *heal; /* NULL: not yet, or it is over */
 };
 
 /*
  * Heal an object of ours that is missing, from another member. @wait->done (set by the caller) gets
- * the result: once, maybe inside this call. 0; -EIO: no member has it; -E_NOT_PRIMARY.
+ * the result: once, maybe inside this call. 0: it is not missing any more, but blocks of it may be lost;
+ * -E_LOST: nobody who is there has it; -E_NOT_PRIMARY.
  */
 void pg_heal_object(struct pg_lead *lead, const struct object_key *key, enum pg_heal_mode mode,
 		    struct pg_heal_wait *wait);
+/* Who waited locked the object and gives that back: the heal ends, and @wait->done is not called. */
+void pg_heal_cancel(struct pg_heal_wait *wait);
 void pg_heals_end(struct pg_lead *lead);
 /* Ask again for those that no member could be asked for. */
 void pg_heal_wake(struct pg_lead *lead, uint64_t now);

@@ -26,6 +26,7 @@ struct pg_work {
 	uint32_t demands;	     /* tries to have it filled at members first */
 	int result;		     /* of the reads: the first error */
 	struct pg_heal_wait heal;
+	bool is_lost;		    /* what it needs is */
 	bool is_merged;		    /* the blocks at its ends were read */
 	bool has_entry;		    /* it has its number */
 	struct store_read reads[2]; /* the read; or the first and the last block of a write */

@@ -97,6 +97,7 @@ struct herd {
 	struct herd_load *load;
 	struct pg_counters past; /* of starts that are over */
 	bool may_diverge;	 /* a test damages copies */
+	bool may_lose;		 /* all of them: clients may be told so */
 	/* The planner takes these for lost. */
 	uint32_t out_nodes[HERD_NODES_MAX], out_stores[HERD_NODES_MAX * 2];
 	unsigned out_node_count, out_store_count;
@@ -202,6 +203,11 @@ void herd_load_free(struct herd *herd);
  * was found does. Returns its key.
  */
 struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t index);
+/*
+ * May reads of the object be refused as lost? Its primary misses it or has lost blocks of it, and nobody who
+ * is up and in sync has more.
+ */
+bool herd_is_lost(struct herd *herd, uint64_t family, const struct object_key *key);
 /* All members in sync of each PG have the same objects, versions and sums. */
 void herd_compare_copies(struct herd *herd);
 /* Everything through every gateway, and all copies of each PG against each other. */

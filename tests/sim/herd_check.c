@@ -117,6 +117,40 @@ void herd_compare_copies(struct herd *herd)
 	cluster_map_put(map);
 }
 
+/* ---- what is lost ---- */
+
+static bool has_all(const struct herd_node *node, uint32_t pg, const struct object_key *key,
+		    const struct store_object *other)
+{
+	struct store_object object;
+
+	return !store_is_failed(node->store) && store_object(node->store, pg, key, &object) > 0 &&
+	       !object.is_missing && !object.is_in_flight && object.lost_blocks == 0 &&
+	       version_compare(object.version, other->version) == 0;
+}
+
+bool herd_is_lost(struct herd *herd, uint64_t family, const struct object_key *key)
+{
+	const struct cluster_map *map = herd_map(herd);
+	const struct cluster_policy *policy = cluster_policy(map, 0);
+	const struct cluster_pg *row = cluster_pg(map, cluster_pg_of(policy, family, key->index));
+	const struct herd_node *primary = row ? node_of(herd, row->primary) : NULL;
+	struct store_object object;
+
+	if (!primary)
+		return true; /* it was lost, or not: the one that knew is gone */
+	if (store_object(primary->store, row->id, key, &object) <= 0 ||
+	    (!object.is_missing && object.lost_blocks == 0))
+		return HERD_COUNTER(herd, objects_lost) > 0; /* written again since */
+	for (uint32_t i = 0; i < row->isr_count; i++) {
+		const struct herd_node *node = node_of(herd, row->isr[i].store);
+		if (node && !(row->isr[i].flags & CLUSTER_SEAT_MARKED) &&
+		    has_all(node, row->id, key, &object))
+			return false;
+	}
+	return true;
+}
+
 /* ---- holes ---- */
 
 struct hole {

@@ -232,14 +232,14 @@ static void on_done(struct gateway_io *io, int result)
 		op->buffer = NULL;
 		return;
 	}
-	if (result < 0)
+	if (result < 0 && !(result == -E_LOST && load->herd->may_lose))
 		fail_msg("seed %llu: %s at %.6f: kind %d of sectors %u+%u: %s",
 			 (unsigned long long)load->herd->options.seed, op->node->name,
 			 (double)sim_now(load->herd->world) / (double)NS_PER_S, io->kind, op->first,
 			 op->count, err_text(result));
-	if (io->kind == GATEWAY_READ)
+	if (io->kind == GATEWAY_READ && result == 0)
 		judge_read(op);
-	note_end(op, true);
+	note_end(op, result == 0);
 	cds_list_del(&op->link);
 	buffer_put(op->buffer);
 	op->buffer = NULL;

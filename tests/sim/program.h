@@ -120,6 +120,7 @@ struct program_options {
 /* What a run hit and did: added up over many. */
 struct program_figures {
 	uint64_t operations, sectors, events, trace, virtual_ns;
+	uint64_t lost; /* operations that were refused because nobody has the data any more */
 	uint64_t longest_stall_ns; /* of clients far from the fault, under single faults */
 	uint64_t faults[FAULT_COUNT];
 	struct pg_counters pg;

@@ -183,6 +183,7 @@ static void print_summary(const struct soak *soak)
 		     soak->shared->done, seconds, seeds * 60 / seconds,
 		     (double)figures->virtual_ns / 1e9 / seeds, (double)figures->operations / seeds,
 		     (double)faults / seeds, (double)figures->sectors / seeds);
+	(void)printf("operations refused since nobody has the data: %" PRIu64 "\n", figures->lost);
 	(void)printf("longest stall under a single fault: %.3f s\n",
 		     (double)figures->longest_stall_ns / 1e9);
 	if (!soak->failed_count) {

@@ -223,6 +223,25 @@ static void release(struct operation *operation)
 	cds_list_add(&operation->link, &operation->workload->spare);
 }
 
+/* Is one of the objects that it touches lost? Only damage may do that. */
+static bool is_lost(struct workload *workload, const struct operation *operation)
+{
+	const struct cluster_volume *volume =
+		cluster_volume_by_name(herd_map(workload->herd), operation->volume->name);
+	uint32_t first = operation->first / (OBJECT_SIZE / SECTOR);
+	uint32_t last = (operation->first + operation->count - 1) / (OBJECT_SIZE / SECTOR);
+
+	if (workload->program->victim < 0)
+		return false;
+	workload->program->figures->lost++;
+	for (uint32_t index = first; volume && index <= last; index++) {
+		struct object_key key = {.layer = volume->layers[0], .index = index};
+		if (herd_is_lost(workload->herd, volume->family, &key))
+			return true;
+	}
+	return !volume;
+}
+
 /* What may go wrong for a client without a fault of ours. */
 static bool is_excused(struct workload *workload, const struct operation *operation, int result)
 {
@@ -232,6 +251,8 @@ static bool is_excused(struct workload *workload, const struct operation *operat
 		return operation->io.kind != GATEWAY_READ && program->may_be_full;
 	if (result == -E_LOST_WRITES)
 		return operation->io.kind == GATEWAY_FLUSH && program->has_lost;
+	if (result == -E_LOST)
+		return operation->count > 0 && is_lost(workload, operation);
 	return false;
 }
 

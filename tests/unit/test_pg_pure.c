@@ -330,6 +330,7 @@ static void test_sums_survive_the_wire_and_lies_do_not(void **state)
 
 	states[0] = BLOCK_DATA;
 	states[5] = BLOCK_ZERO;
+	states[7] = BLOCK_LOST;
 	states[8] = BLOCK_DATA;
 	crcs[0] = 77;
 	crcs[8] = 0xffffffff;
@@ -341,7 +342,7 @@ static void test_sums_survive_the_wire_and_lies_do_not(void **state)
 	assert_int_equal(out.crcs[8], 0xffffffff);
 	assert_int_equal(pg_sums_decode(wire, pg_sums_size(count) - 1, count, &out), -EINVAL);
 	assert_int_equal(pg_sums_decode(wire, pg_sums_size(1025), 1025, &out), -EINVAL);
-	wire[3] = 3;
+	wire[3] = 4;
 	assert_int_equal(pg_sums_decode(wire, pg_sums_size(count), count, &out), -EINVAL);
 	assert_int_equal(pg_sums_decode(NULL, 0, 0, &out), 0);
 }
@@ -385,7 +386,7 @@ static void test_an_entry_survives_the_wire_and_lies_do_not(void **state)
 		{2, 0},	 /* no blocks */
 		{2, 3},	 /* overlaps the next */
 		{4, 0},	 /* fewer data blocks than checksums */
-		{4, 3},	 /* no such state */
+		{4, 4},	 /* no such state */
 		{6, 1},	 /* reserved */
 		{18, 2}, /* over the end of the object */
 	};

@@ -1,0 +1,56 @@
+/*
+ * One object on its way from a member to us, or given up: heal.c, lost.c.
+ */
+#ifndef PG_HEAL_H
+#define PG_HEAL_H
+
+#include "sheep/pg/pg_priv.h"
+
+#define HEAL_RANGE PEER_FETCH_BLOCKS_MAX
+
+struct pg_heal {
+	struct cds_list_head link;  /* in the lead */
+	struct cds_list_head waits; /* pg_heal_wait */
+	struct pg_set *set;
+	struct pg *pg;
+	struct pg_lead *lead; /* NULL: it ended */
+	struct object_key key;
+	uint64_t family;
+	enum pg_heal_mode mode;
+	struct pg_lock lock;
+	bool is_out;	 /* an ask or an append */
+	bool is_resting; /* until again_ns */
+	uint64_t again_ns;
+	bool any_later;	   /* a member could not be asked: it may have the object */
+	uint32_t tried;	   /* members asked, as an index */
+	uint32_t store;	   /* that is asked now */
+	bool is_in_sync;   /* this one */
+	bool must_equal;   /* it counts only with just the version that we had */
+	bool is_fetched;   /* from one of them */
+	uint32_t salvages; /* tries to read what is good of ours */
+	struct version own, version;
+	struct pg_sums sums;
+	struct pg_diff diff;
+	uint32_t from, begin, end;
+	uint32_t run_count;
+	struct store_run runs[HEAL_RANGE];
+	struct slice slices[HEAL_RANGE];
+	uint32_t slice_count;
+	uint32_t crcs[HEAL_RANGE];
+	struct slice payload;
+	struct store_append append;
+};
+
+void heal_free(struct pg_heal *heal);
+/* Ask all of them again, later. */
+void heal_rest(struct pg_heal *heal, uint64_t pause_ns);
+
+/* ---- lost.c ---- */
+
+/*
+ * Nobody has it. What is good of our copy becomes the object, and the rest is lost: by an entry, so that
+ * all copies say the same. The heal goes on, and finds the object whole, or asks once more.
+ */
+void heal_give_up(struct pg_heal *heal);
+
+#endif
