@@ -5,6 +5,8 @@
  * have died here, only to have left, which the leaver itself writes down. When the session
  * expires another one is begun and everything is looked at again.
  */
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,6 +115,19 @@ static void close_session(struct zk *zk)
 	zk->session = NULL;
 }
 
+/* The library's threads take no signals: they would end the process where the sheep waits for them. */
+static zhandle_t *init_library(struct zk *zk, struct zk_session *session)
+{
+	zhandle_t *handle;
+	sigset_t all, old;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	handle = zookeeper_init(zk->hosts, zk_on_session, SESSION_TIMEOUT_MS, NULL, session, 0);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return handle;
+}
+
 static int open_session(struct zk *zk)
 {
 	struct zk_session *session = calloc(1, sizeof(*session));
@@ -122,7 +137,7 @@ static int open_session(struct zk *zk)
 	session->zk = zk;
 	session->life = ++zk->life;
 	zk->session = session;
-	zk->handle = zookeeper_init(zk->hosts, zk_on_session, SESSION_TIMEOUT_MS, NULL, session, 0);
+	zk->handle = init_library(zk, session);
 	if (zk->handle)
 		return 0;
 	free(session);

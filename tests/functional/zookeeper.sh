@@ -87,3 +87,6 @@ for i in 1 2 3; do wait_until 30 sheep_is_up $i; done
 wait_healthy 3
 $blocks check "$work/state" disk "$work"/nbd[123]
 collie 1 vdi info after >/dev/null
+# The same by a signal, which none of the client library's threads may take.
+kill_sheep 1 TERM
+[ "$sheep_rc" = 0 ] || fail "SIGTERM: sheep 1 exited with $sheep_rc"
