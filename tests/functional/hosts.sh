@@ -176,6 +176,18 @@ engine_up() {
 	[ -z "${engine_pid[$1]:-}" ] || "${engine_kind}_up" "$1"
 }
 
+# engine_add HOST, engine_remove HOST: the members of the engine change while it runs. ZooKeeper's servers stay on
+# the first three hosts: there it is a start and an end only.
+engine_add() {
+	"${engine_kind}_add" "$1"
+	engine_start "$1"
+	wait_until 60 engine_up "$1"
+}
+engine_remove() {
+	engine_kill "$1" TERM
+	"${engine_kind}_remove" "$1"
+}
+
 # All of a host at once, as when its power goes, and again. What its links do is not touched.
 host_kill() { # HOST...
 	local i
@@ -213,6 +225,9 @@ zookeeper_setup() {
 	done
 }
 
+zookeeper_add() { :; }
+zookeeper_remove() { :; }
+
 zookeeper_recommended() {
 	sed -n '/^```zoo.cfg/,/^```$/p' "${top_srcdir:?}/docs/engines.md" | grep -E '^(tickTime|initLimit|syncLimit)='
 }
@@ -220,7 +235,7 @@ zookeeper_recommended() {
 zookeeper_start() {
 	[ "$1" -le "$zookeeper_servers" ] || return 0
 	${sheep_enter[$1]} java -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.preAllocSize=4096 \
-		-cp $zookeeper_jar org.apache.zookeeper.server.quorum.QuorumPeerMain "$work/zoo$1.cfg" \
+		-cp $zookeeper_jar:/usr/share/java/slf4j-simple.jar org.apache.zookeeper.server.quorum.QuorumPeerMain "$work/zoo$1.cfg" \
 		>>"$work/zookeeper$1.log" 2>&1 </dev/null &
 	engine_pid[$1]=$!
 }
@@ -237,9 +252,33 @@ zookeeper_up() {
 # corosync: one on each host. corosync.conf as docs/engines.md recommends, or COROSYNC_TOTEM for its times.
 corosync_setup() {
 	local i
-	corosync_count=$1
-	for ((i = 1; i <= $1; i++)); do corosync_configure "$i"; done
+	corosync_hosts=()
+	for ((i = 1; i <= $1; i++)); do corosync_hosts+=($i); done
+	corosync_configure
 	engine=corosync:flock
+}
+
+# The list of hosts has changed: all that run read it again.
+corosync_reload() {
+	local i
+	corosync_configure
+	for i in "${corosync_hosts[@]}"; do
+		if [ -n "${engine_pid[$i]:-}" ]; then
+			on "$i" corosync-cfgtool -R >>"$work/hosts.log"
+			return
+		fi
+	done
+}
+corosync_add() {
+	corosync_hosts+=("$1")
+	corosync_reload
+}
+corosync_remove() {
+	local i left=()
+	for i in "${corosync_hosts[@]}"; do [ "$i" = "$1" ] || left+=("$i"); done
+	corosync_hosts=("${left[@]}")
+	rm -f "$work/corosync$1.conf"
+	corosync_reload
 }
 
 corosync_recommended() {
@@ -248,6 +287,11 @@ corosync_recommended() {
 }
 
 corosync_configure() {
+	local i
+	for i in "${corosync_hosts[@]}"; do corosync_conf "$i"; done
+}
+
+corosync_conf() {
 	local i
 	mkdir -p "$work/corosync$1"
 	{
@@ -271,11 +315,11 @@ corosync_configure() {
 			}
 			quorum {
 				provider: corosync_votequorum
-				$([ "$corosync_count" != 2 ] || echo "two_node: 1")
+				$([ ${#corosync_hosts[@]} != 2 ] || echo "two_node: 1")
 			}
 			nodelist {
 		END
-		for ((i = 1; i <= corosync_count; i++)); do
+		for i in "${corosync_hosts[@]}"; do
 			printf 'node {\n\tring0_addr: 10.77.0.%d\n\tname: host%d\n\tnodeid: %d\n}\n' "$i" "$i" "$i"
 		done
 		echo "}"

@@ -9,6 +9,7 @@ export BLOCKS=${BLOCKS:-256}
 
 load_begin() { # GATEWAY...
 	local i sockets=()
+	gateways=("$@")
 	for i; do sockets+=("$work/nbd$i"); done
 	rm -f "$work/stop" "$work/history.progress" "$work/history.answered"
 	unset INITIAL
@@ -35,6 +36,14 @@ goes_on() {
 	local before
 	before=$(answered "$1")
 	wait_until "${2:-30}" has_answered "$1" $((${before:-0} + 150))
+}
+
+# healthy_again HOSTS WHAT: it comes back by itself, for every gateway of the load.
+healthy_again() {
+	local i
+	wait_healthy "$1" >"$work/out"
+	for i in "${gateways[@]}"; do goes_on "$i"; done
+	echo "$SECONDS s: $2: well again"
 }
 
 # is_silent GATEWAY: nothing is answered there for a second.
