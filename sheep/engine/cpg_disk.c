@@ -80,7 +80,7 @@ struct cpg_disk {
 	struct numbers files[CPG_DISK_KINDS];
 	struct loop_op unlink_op, close_op;
 	char unlink_path[DISK_PATH_MAX];
-	uint64_t keep; /* files below go */
+	uint64_t keep[CPG_DISK_KINDS]; /* files below go */
 	uint64_t syncs;
 	bool is_closing;
 };
@@ -411,7 +411,7 @@ static void unlink_next(struct cpg_disk *disk)
 	for (unsigned kind = 0; kind < CPG_DISK_KINDS; kind++) {
 		struct numbers *numbers = &disk->files[kind];
 
-		if (!numbers->count || numbers->items[0] >= disk->keep)
+		if (!numbers->count || numbers->items[0] >= disk->keep[kind])
 			continue;
 		make_path(disk, (enum cpg_disk_kind)kind, numbers->items[0], disk->unlink_path);
 		numbers->count--;
@@ -434,10 +434,10 @@ static void on_unlinked(struct loop_op *op, int result)
 		try_close(disk);
 }
 
-void cpg_disk_remove_below(struct cpg_disk *disk, uint64_t number)
+void cpg_disk_remove_below(struct cpg_disk *disk, enum cpg_disk_kind kind, uint64_t number)
 {
-	if (number > disk->keep)
-		disk->keep = number;
+	if (number > disk->keep[kind])
+		disk->keep[kind] = number;
 	unlink_next(disk);
 }
 

@@ -41,8 +41,8 @@ void cpg_disk_append(struct cpg_disk *disk, const void *data, size_t size);
 /* Make a file in place of what is there under its number, and sync it and its name. */
 void cpg_disk_make(struct cpg_disk *disk, enum cpg_disk_kind kind, uint64_t number,
 		   const void *data, size_t size);
-/* Remove all files of lower numbers, by and by. */
-void cpg_disk_remove_below(struct cpg_disk *disk, uint64_t number);
+/* Remove all files of that kind with lower numbers, by and by. */
+void cpg_disk_remove_below(struct cpg_disk *disk, enum cpg_disk_kind kind, uint64_t number);
 uint64_t cpg_disk_syncs(const struct cpg_disk *disk);
 
 /* Ends what is under way, without `written`; `closed` follows. */

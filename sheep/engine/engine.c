@@ -12,6 +12,7 @@
 #include "lib/base/text.h"
 
 static const struct engine_driver *const drivers[] = {
+	&corosync_driver,
 	&local_driver,
 	&zk_driver,
 };

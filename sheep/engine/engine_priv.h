@@ -57,6 +57,7 @@ struct engine {
 	struct engine_stats stats;
 };
 
+extern const struct engine_driver corosync_driver;
 extern const struct engine_driver local_driver;
 extern const struct engine_driver zk_driver;
 

@@ -201,14 +201,15 @@ static void test_older_files_go(void **state)
 		make(bench, CPG_DISK_LOG, number, "x");
 		make(bench, CPG_DISK_IMAGE, number, "y");
 	}
-	cpg_disk_remove_below(bench->disk, 3);
-	cpg_disk_remove_below(bench->disk, 5);
-	UNTIL(bench, !is_there(bench, "log", 4) && !is_there(bench, "image", 4));
+	cpg_disk_remove_below(bench->disk, CPG_DISK_LOG, 3);
+	cpg_disk_remove_below(bench->disk, CPG_DISK_IMAGE, 4);
+	cpg_disk_remove_below(bench->disk, CPG_DISK_LOG, 5);
+	UNTIL(bench, !is_there(bench, "log", 4) && !is_there(bench, "image", 3));
 	close_disk(bench);
 	assert_int_equal(open_disk(bench, &err), 0);
 	assert_int_equal(cpg_disk_logs(bench->disk, &count)[0], 5);
 	assert_int_equal(count, 1);
-	assert_true(is_there(bench, "image", 5) && !is_there(bench, "image", 1));
+	assert_true(is_there(bench, "image", 4) && !is_there(bench, "image", 1));
 }
 
 static void test_two_at_once_are_refused(void **state)
