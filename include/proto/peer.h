@@ -20,8 +20,8 @@
 /* X(number, what is new) */
 #define PEER_VERSION_LIST(X) X(1, "the first version")
 
-#define PEER_VERSION_MIN 1u
-#define PEER_VERSION_MAX 1u
+#define PEER_VERSION_MIN     1u
+#define PEER_VERSION_MAX     1u
 
 /* Bits of `features` in HELLO: none so far. */
 #define PEER_FEATURES 0ull
@@ -43,13 +43,13 @@ enum peer_op {
 	PEER_OP_SYNC = 3,  /* gateway to every member's node: FLUSH */
 	PEER_OP_DRAIN = 4, /* new owner to every primary's loop: are older writes over? */
 	/* primary to member, class PEER */
-	PEER_OP_APPEND = 16,	/* an entry */
-	PEER_OP_COMMIT = 17,	/* commit points, when no entry carries them; one-way */
-	PEER_OP_COLLECT = 18,	/* a new primary asks for the tail */
-	PEER_OP_REQUESTS = 19,	/* what was executed, in place of what the member remembers */
-	PEER_OP_JOIN = 20,	/* to a joining or marked member: the stream begins */
-	PEER_OP_SEAL = 21,	/* to the same, when nothing is missing: sync, and compare digests */
-	PEER_OP_CONFIRM = 22,	/* to the old primary's node: it has applied its end */
+	PEER_OP_APPEND = 16,   /* an entry */
+	PEER_OP_COMMIT = 17,   /* commit points, when no entry carries them; one-way */
+	PEER_OP_COLLECT = 18,  /* a new primary asks for the tail */
+	PEER_OP_REQUESTS = 19, /* what was executed, in place of what the member remembers */
+	PEER_OP_JOIN = 20,     /* to a joining or marked member: the stream begins */
+	PEER_OP_SEAL = 21,     /* to the same, when nothing is missing: sync, and compare digests */
+	PEER_OP_CONFIRM = 22,  /* to the old primary's node: it has applied its end */
 	/* primary to member, class BULK */
 	PEER_OP_LIST = 32,  /* objects and their versions */
 	PEER_OP_SUMS = 33,  /* states and checksums of the blocks of one object */
@@ -89,26 +89,26 @@ enum peer_io_flags {
  * Reply: payload of `length` bytes, or none and PEER_READ_HOLE.
  */
 struct peer_read {
-	le64 epoch;	 /* of the PG, as the gateway's map has it */
-	le64 map_index;	 /* log index of the gateway's map */
+	le64 epoch;	/* of the PG, as the gateway's map has it */
+	le64 map_index; /* log index of the gateway's map */
 	le64 volume;
 	le64 generation; /* of the volume, as the connection was opened */
 	le64 family;
-	le64 layer;	 /* the top */
+	le64 layer; /* the top */
 	le32 pg;
-	le32 index;	 /* of the object in its layer */
-	le32 offset;	 /* bytes into the object */
-	le32 length;	 /* bytes, > 0; offset + length <= OBJECT_SIZE */
-	le32 flags;	 /* zero */
+	le32 index;	  /* of the object in its layer */
+	le32 offset;	  /* bytes into the object */
+	le32 length;	  /* bytes, > 0; offset + length <= OBJECT_SIZE */
+	le32 flags;	  /* zero */
 	le32 layer_count; /* with the top, 1 to 64 */
 };
 WIRE_SIZE(struct peer_read, 72);
 WIRE_OFFSET(struct peer_read, pg, 48);
 
 struct peer_read_reply {
-	le32 flags; /* enum peer_read_flags */
+	le32 flags;	  /* enum peer_read_flags */
 	le32 payload_crc; /* of the payload as a whole */
-	le64 epoch; /* the primary's, when it answered */
+	le64 epoch;	  /* the primary's, when it answered */
 };
 WIRE_SIZE(struct peer_read_reply, 16);
 
@@ -132,16 +132,16 @@ struct peer_write {
 	le64 volume;
 	le64 generation;
 	le64 family;
-	le64 layer;	 /* the top: writes go there */
-	le64 session;	 /* of the gateway's loop: peer_session_of() */
-	le64 number;	 /* of the request in its session and PG, from 1 */
-	le64 lowest;	 /* the lowest number that the session still waits for in this PG */
+	le64 layer;   /* the top: writes go there */
+	le64 session; /* of the gateway's loop: peer_session_of() */
+	le64 number;  /* of the request in its session and PG, from 1 */
+	le64 lowest;  /* the lowest number that the session still waits for in this PG */
 	le32 pg;
 	le32 index;
-	le32 offset;	 /* bytes into the object */
-	le32 length;	 /* bytes, > 0; offset + length <= OBJECT_SIZE */
-	le32 flags;	 /* enum peer_io_flags */
-	le32 kind;	 /* enum peer_write_kind */
+	le32 offset;	  /* bytes into the object */
+	le32 length;	  /* bytes, > 0; offset + length <= OBJECT_SIZE */
+	le32 flags;	  /* enum peer_io_flags */
+	le32 kind;	  /* enum peer_write_kind */
 	le32 payload_crc; /* of the payload as a whole */
 	le32 layer_count; /* with the top: whether a trimmed block may become absent */
 };
@@ -150,7 +150,7 @@ WIRE_OFFSET(struct peer_write, session, 48);
 WIRE_OFFSET(struct peer_write, pg, 72);
 
 struct peer_write_reply {
-	le64 epoch; /* the primary's, when it answered */
+	le64 epoch;	 /* the primary's, when it answered */
 	le64 loss_epoch; /* of the PG: the gateway's FLUSH compares */
 };
 WIRE_SIZE(struct peer_write_reply, 16);
@@ -211,12 +211,12 @@ WIRE_SIZE(struct peer_run, 8);
 #define PEER_META_INLINE 56u
 
 enum peer_entry_flags {
-	PEER_ENTRY_SYNC = 1u << 0,   /* acknowledge when it is on stable storage */
-	PEER_ENTRY_DELETE = 1u << 1, /* the object is absent afterwards */
-	PEER_ENTRY_ANY = 1u << 2,    /* settle: whatever version the object has */
+	PEER_ENTRY_SYNC = 1u << 0,    /* acknowledge when it is on stable storage */
+	PEER_ENTRY_DELETE = 1u << 1,  /* the object is absent afterwards */
+	PEER_ENTRY_ANY = 1u << 2,     /* settle: whatever version the object has */
 	PEER_ENTRY_REPLACE = 1u << 3, /* blocks outside the runs become absent */
-	PEER_ENTRY_FIRST = 1u << 4,  /* PUSH: the object is missing from here on */
-	PEER_ENTRY_LAST = 1u << 5,   /* PUSH: it is complete now, at the version named */
+	PEER_ENTRY_FIRST = 1u << 4,   /* PUSH: the object is missing from here on */
+	PEER_ENTRY_LAST = 1u << 5,    /* PUSH: it is complete now, at the version named */
 };
 
 /*
@@ -226,8 +226,8 @@ enum peer_entry_flags {
  * its log and by `acknowledged`: numbers that it was not sent are in no log.
  */
 struct peer_append {
-	le64 epoch;    /* the sender's, now */
-	le64 reign;    /* with n: the version */
+	le64 epoch; /* the sender's, now */
+	le64 reign; /* with n: the version */
 	le64 n;
 	le64 after;
 	le64 commit_n; /* everything of this reign up to here is committed; 0: nothing is known */
@@ -238,7 +238,7 @@ struct peer_append {
 	le64 session; /* of the request; 0: none */
 	le64 number;
 	le64 lowest;
-	le64 generation; /* of the volume */
+	le64 generation;   /* of the volume */
 	le64 acknowledged; /* the member has, by its own word, everything up to here; <= after */
 	le32 pg;
 	le32 store;
@@ -603,10 +603,11 @@ WIRE_SIZE(struct peer_beacon_reply, 24);
 /*
  * PEER_OP_FIGURES: what this sheep's loops and stores know at the moment, summed. Reply payload: rows of
  * its stores, then of joining or marked members that its PGs fill, those that lack most first (not
- * all, the sums count all).
+ * all, the sums count all), then of objects that cannot be read (not all of them, either).
  */
 enum peer_figures_flags {
-	PEER_FIGURES_PG = 1u << 0, /* and what each store has of `pg`, whether it is listed or not */
+	PEER_FIGURES_PG =
+		1u << 0, /* and what each store has of `pg`, whether it is listed or not */
 };
 
 struct peer_figures {
@@ -622,8 +623,12 @@ struct peer_figures_reply {
 	le64 bytes_moved;
 	le32 store_count;
 	le32 row_count;
+	le64 objects_lost;   /* of PGs that it leads: with blocks that no copy has */
+	le64 objects_unread; /* missing at the primary, that is */
+	le32 lost_count;
+	le32 reserved;
 };
-WIRE_SIZE(struct peer_figures_reply, 40);
+WIRE_SIZE(struct peer_figures_reply, 64);
 
 struct peer_figures_store {
 	le64 size_bytes;
@@ -646,5 +651,14 @@ struct peer_figures_row {
 	le32 store;
 };
 WIRE_SIZE(struct peer_figures_row, 24);
+
+struct peer_figures_lost {
+	le64 layer;
+	le32 index;
+	le32 pg;
+	le32 blocks; /* that are lost; 0: the object is missing, and may be found yet */
+	le32 reserved;
+};
+WIRE_SIZE(struct peer_figures_lost, 24);
 
 #endif

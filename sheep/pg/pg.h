@@ -278,6 +278,7 @@ struct pg_status {
 	uint32_t waiting;   /* client operations that wait */
 	uint32_t objects;   /* at our store */
 	uint32_t missing;   /* of them: not to be trusted */
+	uint32_t lost;	    /* of them: with blocks that no copy has, or if missing not this one */
 	uint64_t data_bytes;
 	uint32_t join_count;
 	struct pg_join_status joins[LOG_SEATS_MAX];

@@ -35,6 +35,7 @@ static void fill(const struct pg *pg, struct pg_status *out)
 	store_pg_info(pg_store_of(pg), pg->id, &info);
 	out->objects = info.objects;
 	out->missing = info.missing;
+	out->lost = info.lost;
 	out->data_bytes = info.data_blocks * BLOCK_SIZE;
 	if (!lead)
 		return;

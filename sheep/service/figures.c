@@ -22,7 +22,8 @@
 #define OPS_MAX 64u
 #define PAYLOAD_MAX                                                              \
 	(uint32_t)(CLUSTER_NODE_STORES_MAX * sizeof(struct peer_figures_store) + \
-		   FIGURES_ROWS_MAX * sizeof(struct peer_figures_row))
+		   FIGURES_ROWS_MAX * sizeof(struct peer_figures_row) +          \
+		   FIGURES_LOST_MAX * sizeof(struct peer_figures_lost))
 /* Other sheep that do not answer in so long are left out. */
 #define ASK_NS NS_PER_S
 
@@ -74,6 +75,10 @@ static void add(struct figures *to, const struct figures *from)
 	to->bytes_moved += from->bytes_moved;
 	for (uint32_t i = 0; i < from->row_count; i++)
 		add_row(to, &from->rows[i]);
+	to->objects_lost += from->objects_lost;
+	to->objects_unread += from->objects_unread;
+	for (uint32_t i = 0; i < from->lost_count && to->lost_count < FIGURES_LOST_MAX; i++)
+		to->lost[to->lost_count++] = from->lost[i];
 }
 
 static void add_store(struct figures *figures, const struct figures_store *store)
@@ -183,6 +188,14 @@ static void look_at_copies(struct gather_mail *mail, const struct worker *worker
 		}
 }
 
+static struct store *store_by_id(const struct node *node, uint32_t id)
+{
+	for (unsigned i = 0; i < node->store_count; i++)
+		if (node->stores[i].id == id)
+			return node->stores[i].store;
+	return NULL;
+}
+
 static void deliver_question(struct loop *loop, struct loop_mail *loop_mail)
 {
 	struct gather_mail *mail = container_of_type(loop_mail, struct gather_mail, mail);
@@ -205,6 +218,9 @@ static void deliver_question(struct loop *loop, struct loop_mail *loop_mail)
 			figures->bytes_missing += row.bytes_missing;
 			add_row(figures, &row);
 		}
+		struct store *led = store_by_id(mail->worker->node, status.store);
+		if (led)
+			figures_look_for_lost(figures, led, &status);
 		pg = status.pg;
 		store = status.store + 1;
 	}
@@ -249,36 +265,12 @@ static int gather_start(struct node *node, struct worker *home, uint32_t pg,
 
 /* ---- being asked ---- */
 
-static void pack(const struct figures *figures, struct peer_figures_store *stores,
-		 struct peer_figures_row *rows)
-{
-	for (uint32_t i = 0; i < figures->store_count; i++)
-		stores[i] = (struct peer_figures_store){
-			.size_bytes = to_le64(figures->stores[i].size_bytes),
-			.live_bytes = to_le64(figures->stores[i].live_bytes),
-			.allocated_bytes = to_le64(figures->stores[i].allocated_bytes),
-			.credit_bytes = to_le64(figures->stores[i].credit_bytes),
-			.last_reign = to_le64(figures->stores[i].last.reign),
-			.last_n = to_le64(figures->stores[i].last.n),
-			.objects = to_le32(figures->stores[i].objects),
-			.missing = to_le32(figures->stores[i].missing),
-			.store = to_le32(figures->stores[i].store),
-		};
-	for (uint32_t i = 0; i < figures->row_count; i++)
-		rows[i] = (struct peer_figures_row){
-			.objects_missing = to_le64(figures->rows[i].objects_missing),
-			.bytes_missing = to_le64(figures->rows[i].bytes_missing),
-			.pg = to_le32(figures->rows[i].pg),
-			.store = to_le32(figures->rows[i].store),
-		};
-}
-
 static void reply(struct gather *gather, struct figures *figures)
 {
 	struct net_request *request = gather->context;
-	uint32_t stores_size = figures->store_count * (uint32_t)sizeof(struct peer_figures_store);
-	uint32_t size =
-		stores_size + figures->row_count * (uint32_t)sizeof(struct peer_figures_row);
+	uint32_t size = figures->store_count * (uint32_t)sizeof(struct peer_figures_store) +
+			figures->row_count * (uint32_t)sizeof(struct peer_figures_row) +
+			figures->lost_count * (uint32_t)sizeof(struct peer_figures_lost);
 	const struct peer_figures_reply body = {
 		.objects_missing = to_le64(figures->objects_missing),
 		.bytes_missing = to_le64(figures->bytes_missing),
@@ -286,6 +278,9 @@ static void reply(struct gather *gather, struct figures *figures)
 		.bytes_moved = to_le64(figures->bytes_moved),
 		.store_count = to_le32(figures->store_count),
 		.row_count = to_le32(figures->row_count),
+		.objects_lost = to_le64(figures->objects_lost),
+		.objects_unread = to_le64(figures->objects_unread),
+		.lost_count = to_le32(figures->lost_count),
 	};
 	struct buffer *buffer = size ? buffer_new(loop_buffers(gather->home->loop), size) : NULL;
 
@@ -294,7 +289,7 @@ static void reply(struct gather *gather, struct figures *figures)
 	} else {
 		struct slice payload = {0};
 		if (buffer) {
-			pack(figures, (void *)buffer->data, (void *)(buffer->data + stores_size));
+			figures_pack(figures, buffer->data);
 			payload = slice_of(buffer, 0, size);
 		}
 		net_reply(request, 0, &body, sizeof(body), &payload, buffer != NULL);
@@ -364,9 +359,12 @@ static int take_reply(struct figures_query *query, uint32_t node, const struct n
 	if (!body)
 		return -E_PROTOCOL;
 	uint64_t stores = from_le32(body->store_count), rows = from_le32(body->row_count);
+	uint64_t lost_count = from_le32(body->lost_count);
 	if (stores > CLUSTER_NODE_STORES_MAX || rows > FIGURES_ROWS_MAX ||
+	    lost_count > FIGURES_LOST_MAX ||
 	    call->reply_slice.size != stores * sizeof(struct peer_figures_store) +
-					      rows * sizeof(struct peer_figures_row))
+					      rows * sizeof(struct peer_figures_row) +
+					      lost_count * sizeof(struct peer_figures_lost))
 		return -E_PROTOCOL;
 	const struct peer_figures_store *store = (const void *)call->reply_slice.data;
 	const struct peer_figures_row *row = (const void *)(store + stores);
@@ -395,6 +393,7 @@ static int take_reply(struct figures_query *query, uint32_t node, const struct n
 			.objects_missing = from_le64(row[i].objects_missing),
 			.bytes_missing = from_le64(row[i].bytes_missing),
 		};
+	figures_unpack_lost(&told, body, (const void *)(row + rows));
 	add(&query->figures, &told);
 	return 0;
 }

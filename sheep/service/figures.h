@@ -7,8 +7,10 @@
 
 #include <urcu/list.h>
 
+#include "include/proto/peer.h"
 #include "lib/wire/wire.h"
 #include "lib/loop/loop.h"
+#include "sheep/pg/pg.h"
 #include "sheep/store/store.h"
 
 struct node;
@@ -21,6 +23,15 @@ struct figures_row {
 	uint32_t pg;
 	uint32_t store;
 	uint64_t objects_missing, bytes_missing;
+};
+
+/* An object that clients cannot read, or not all of; others are only counted. */
+#define FIGURES_LOST_MAX 32u
+
+struct figures_lost {
+	uint64_t layer;
+	uint32_t index, pg;
+	uint32_t blocks; /* that no copy has; 0: it is missing, and may be found yet */
 };
 
 struct figures_store {
@@ -36,6 +47,9 @@ struct figures {
 	uint64_t objects_moved, bytes_moved; /* since the starts of the sheep */
 	uint32_t row_count;
 	struct figures_row rows[FIGURES_ROWS_MAX]; /* most missing first */
+	uint64_t objects_lost, objects_unread;
+	uint32_t lost_count;
+	struct figures_lost lost[FIGURES_LOST_MAX];
 	uint32_t store_count;
 	struct figures_store *stores; /* malloc'ed */
 	uint32_t unknown_count;
@@ -64,6 +78,17 @@ struct figures_service *figures_new(struct node *node); /* NULL: out of memory *
 void figures_free(struct figures_service *service);	/* after figures_stop(); NULL is allowed */
 /* The peer protocol with our row in it: for net_serve() on every loop. */
 const struct wire_protocol *figures_protocol(const struct figures_service *service);
+
+/* ---- figures_rows.c ---- */
+
+/* Add what cannot be read of a PG that @store, one of ours on this loop, leads. */
+void figures_look_for_lost(struct figures *figures, struct store *store,
+			   const struct pg_status *status);
+/* All rows, one kind behind the other. */
+void figures_pack(const struct figures *figures, void *out);
+/* The rows have been counted. */
+void figures_unpack_lost(struct figures *figures, const struct peer_figures_reply *reply,
+			 const struct peer_figures_lost *rows);
 
 #define FIGURES_NO_PG UINT32_MAX
 /*

@@ -292,6 +292,86 @@ static void say_marked(struct health *health, const struct cluster_store *store)
 	}
 }
 
+/* ---- objects that cannot be read ---- */
+
+static bool has_layer(const struct cluster_volume *volume, uint64_t layer)
+{
+	for (uint32_t i = 0; i < volume->layer_count; i++)
+		if (volume->layers[i] == layer)
+			return true;
+	return false;
+}
+
+/* Those of @volume, lost or only not found, as text. Returns how many there are. */
+static uint32_t list_lost(const struct health *health, const struct cluster_volume *volume,
+			  bool is_lost, struct text *text, struct json_object *pgs)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < health->figures->lost_count; i++) {
+		const struct figures_lost *lost = &health->figures->lost[i];
+		if ((lost->blocks > 0) != is_lost || !has_layer(volume, lost->layer))
+			continue;
+		text_append(text, "%spg %u object %llu.%u (from byte %llu on", count ? ", " : "",
+			    lost->pg, (unsigned long long)lost->layer, lost->index,
+			    (unsigned long long)lost->index * OBJECT_SIZE);
+		if (is_lost)
+			text_append(text, ", %u of its blocks", lost->blocks);
+		text_append(text, ")");
+		if (pgs)
+			json_object_array_add(pgs, json_object_new_uint64(lost->pg));
+		count++;
+	}
+	return count;
+}
+
+static void say_lost_of(struct health *health, const struct cluster_volume *volume, bool is_lost)
+{
+	struct json_object *problem, *pgs = json_object_new_array();
+	char words[800], span[HEALTH_SPAN_MAX];
+	struct text text = text_of(words, sizeof(words));
+
+	if (!list_lost(health, volume, is_lost, &text, pgs)) {
+		json_object_put(pgs);
+		return;
+	}
+	problem = health_add(health, HEALTH_ERROR,
+			     is_lost ? "volume '%.64s': data is lost: %s"
+				     : "volume '%.64s': no store that is up has %s",
+			     volume->name, words);
+	json_object_object_add(problem, "pgs", pgs);
+	if (is_lost) {
+		health_means(problem, "no copy passed its checksum; reading these blocks fails "
+				      "with an I/O error, everything else is served");
+		health_do(problem, "restore them from a backup, or write, trim or zero them: a "
+				   "block is good again as soon as it is written whole");
+		return;
+	}
+	health_means(problem,
+		     "stores that are away may have it: until they are back reads there fail or "
+		     "wait. After %s without them what nobody has is lost",
+		     health_span(cluster_setting_ns(health->map, CLUSTER_SETTING_DOWN_OUT_INTERVAL),
+				 span));
+	health_do(problem, "start what is away");
+}
+
+static void say_lost(struct health *health)
+{
+	const struct cluster_volume *volume;
+	uint64_t all = health->figures->objects_lost + health->figures->objects_unread;
+
+	if (all == 0)
+		return;
+	for (volume = cluster_volume_next(health->map, 0); volume;
+	     volume = cluster_volume_next(health->map, volume->id)) {
+		say_lost_of(health, volume, true);
+		say_lost_of(health, volume, false);
+	}
+	if (all > health->figures->lost_count)
+		health_add(health, HEALTH_NOTE, "%llu more objects cannot be read",
+			   (unsigned long long)(all - health->figures->lost_count));
+}
+
 static void say_degraded(struct health *health)
 {
 	uint32_t degraded = health->summary.pgs_degraded;
@@ -340,6 +420,7 @@ void health_say_pgs(struct health *health)
 	for (uint32_t i = 0; i < count; i++)
 		say_group(health, &groups[i]);
 	free(groups);
+	say_lost(health);
 	say_degraded(health);
 	if (health->summary.health != CLUSTER_HEALTHY)
 		for (store = cluster_store_next(health->map, 0); store;
