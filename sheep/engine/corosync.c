@@ -17,7 +17,6 @@
 #include "sheep/engine/corosync_priv.h"
 
 #define CHANNEL_DEFAULT "default"
-#define TELL_NS		(10 * NS_PER_S) /* between two lines about waiting */
 
 static struct corosync *corosync_of(struct engine *engine)
 {
@@ -207,7 +206,6 @@ static void on_view(void *context, const struct cpg_view *view)
 				 .leavers = leavers,
 				 .leaver_count = view->left_count};
 
-	corosync->has_view = view->count;
 	if (!view->count) {
 		agree_view(corosync->agree, NULL);
 		return;
@@ -249,7 +247,6 @@ static void on_quorum(void *context, bool has_quorum)
 {
 	struct corosync *corosync = context;
 
-	corosync->has_votes = has_quorum;
 	agree_quorum(corosync->agree, has_quorum);
 }
 
@@ -314,26 +311,6 @@ static void on_timer(struct loop_timer *timer)
 	agree_timer(corosync->agree);
 }
 
-/* Of what waits before we are ready; that there is no corosync is told by the link. */
-static void on_tell_timer(struct loop_timer *timer)
-{
-	struct corosync *corosync = container_of_type(timer, struct corosync, tell_timer);
-	struct agree_stats stats;
-
-	if (corosync->engine.state != ENGINE_STARTING)
-		return;
-	loop_timer_start(corosync->engine.loop, timer, loop_now(corosync->engine.loop) + TELL_NS);
-	agree_stats_get(corosync->agree, &stats);
-	if (corosync->has_view && !corosync->has_votes)
-		log_warning(
-			"waiting for corosync: it has no quorum: start it on more nodes, or look "
-			"for what cuts them off (corosync-quorumtool -s)");
-	else if (corosync->has_view)
-		log_warning("waiting for the log: %u sheep are on the channel, and %u vote: start "
-			    "more of those that do",
-			    stats.members, stats.voters);
-}
-
 /* ---- the end ---- */
 
 static void on_quit(struct loop_op *op, int result)
@@ -353,7 +330,6 @@ static void try_quit(struct corosync *corosync)
 void corosync_close(struct corosync *corosync)
 {
 	loop_timer_stop(corosync->engine.loop, &corosync->timer);
-	loop_timer_stop(corosync->engine.loop, &corosync->tell_timer);
 	if (!corosync->link)
 		corosync->is_link_stopped = true;
 	else if (corosync->is_crash)
@@ -379,7 +355,6 @@ static void corosync_free(struct engine *engine)
 	struct corosync *corosync = corosync_of(engine);
 
 	loop_timer_stop(engine->loop, &corosync->timer);
-	loop_timer_stop(engine->loop, &corosync->tell_timer);
 	cpg_link_free(corosync->link);
 	agree_free(corosync->agree);
 	cpg_disk_free(corosync->disk);
@@ -406,8 +381,6 @@ static void on_start(struct loop_op *op, int result)
 		engine_tell_failed(&corosync->engine, &err);
 		return;
 	}
-	loop_timer_start(corosync->engine.loop, &corosync->tell_timer,
-			 loop_now(corosync->engine.loop) + TELL_NS);
 	agree_start(corosync->agree);
 }
 
@@ -470,7 +443,6 @@ static int corosync_open(const char *rest, struct loop *loop, const struct engin
 	memcpy(corosync->channel, *rest ? rest : CHANNEL_DEFAULT,
 	       strlen(*rest ? rest : CHANNEL_DEFAULT) + 1);
 	corosync->timer.fire = on_timer;
-	corosync->tell_timer.fire = on_tell_timer;
 	corosync->start_op.done = on_start;
 	rc = engine_base_init(&corosync->engine, &corosync_driver, loop, options, callbacks,
 			      context, err);

@@ -13,11 +13,10 @@ struct corosync {
 	struct agree *agree;
 	struct cpg_link *link;
 	struct cpg_disk *disk;
-	struct loop_timer timer, tell_timer;
+	struct loop_timer timer;
 	struct loop_op start_op, quit_op;
 	bool is_started, is_leaving;
 	bool is_link_stopped, is_disk_closed;
-	bool has_view, has_votes; /* as corosync says */
 	bool told_foreign;
 	bool is_crash; /* of a test: the group is not told that we leave it */
 };

@@ -90,6 +90,7 @@ struct bed {
 	bool knows_no_deaths;  /* only who leaves is said to have ended */
 	bool is_late;	       /* what engine_open() refuses elsewhere fails later */
 	bool later_start_wins; /* of two starts of a node at a time */
+	bool needs_majority;   /* most of those that ever ran have to run */
 	void *world;
 	uint64_t (*slot)(uint64_t index); /* in `truth`; NULL: the index itself */
 	void (*turn)(struct bed *bed);

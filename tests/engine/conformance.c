@@ -120,6 +120,8 @@ static void test_durable_when_all_restart(void **state)
 		for (unsigned n = 0; n < 3; n++)
 			bed_crash(bed, n);
 		bed_start(bed, 2);
+		if (bed->needs_majority)
+			bed_start(bed, 1);
 		BED_UNTIL(bed, bed->members[2].is_ready);
 		assert_true(bed->members[2].index >= index);
 		bed_start_all(bed, 3);
