@@ -62,6 +62,21 @@ void pg_future_run(struct pg_set *set)
 	}
 }
 
+/*
+ * Our log may be cut off: then this map never comes, and another store leads by now. Gateways learn of
+ * that, and ask whom their map names then. The list is in the order in which they came.
+ */
+void pg_future_tick(struct pg_set *set, uint64_t now)
+{
+	while (!cds_list_empty(&set->future_ios)) {
+		struct pg_io *io = cds_list_first_entry(&set->future_ios, struct pg_io, link);
+		if (now < io->parked_ns + PG_PATIENCE_NS)
+			return;
+		cds_list_del(&io->link);
+		pg_io_finish(set, io, -E_NOT_PRIMARY);
+	}
+}
+
 /* Is it the node of the present primary who speaks? */
 static bool is_primary(const struct pg *pg, const struct net_request *request)
 {

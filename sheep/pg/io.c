@@ -162,7 +162,10 @@ void pg_io_begin(struct pg_set *set, struct pg_io *io)
 		work_new(set, lead, io);
 		break;
 	case WAIT_MAP:
+		if (!io->parked_ns)
+			io->parked_ns = loop_now(set->loop);
 		cds_list_add_tail(&io->link, &set->future_ios);
+		pg_set_tick(set);
 		break;
 	case WAIT_SERVING:
 		cds_list_add_tail(&io->link, &lead->pg->waiting);
@@ -178,6 +181,7 @@ void pg_io_begin(struct pg_set *set, struct pg_io *io)
 void pg_submit(struct pg_set *set, struct pg_io *io)
 {
 	io->work = NULL;
+	io->parked_ns = 0;
 	io->is_hole = false;
 	if (!cds_list_empty(&set->arrivals) && !set->is_stopping)
 		cds_list_add_tail(&io->link, &set->arrivals);

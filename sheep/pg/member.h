@@ -16,7 +16,9 @@ struct pg *pg_gate(struct net_request *request, uint64_t epoch, uint32_t pg, uin
 		   uint64_t index);
 /* Wait until our map has reached a higher index. */
 void pg_park_future(struct pg_set *set, struct net_request *request);
-void pg_future_run(struct pg_set *set); /* a newer map is here, or we stop */
+void pg_future_run(struct pg_set *set);
+/* Client operations that have waited for a map for PG_PATIENCE_NS go back to their gateways. */
+void pg_future_tick(struct pg_set *set, uint64_t now); /* a newer map is here, or we stop */
 /* PEER_OP_CONFIRM */
 void pg_on_confirm(struct net_request *request);
 

@@ -149,6 +149,7 @@ struct pg_io {
 	uint64_t loss_epoch; /* of the PG, with every success */
 	/* private */
 	struct cds_list_head link;
+	uint64_t parked_ns; /* since when it waits for a map; 0: it never did */
 	void *work;
 };
 

@@ -158,8 +158,15 @@ static void ticked(struct loop_timer *timer)
 			pg_set_active(pg);
 	}
 	pg_elections_ask(set, now);
-	if (!cds_list_empty(&set->active) && !set->is_stopping)
-		loop_timer_start(set->loop, &set->tick, now + PG_TICK_NS);
+	pg_future_tick(set, now);
+	if (!cds_list_empty(&set->active) || !cds_list_empty(&set->future_ios))
+		pg_set_tick(set);
+}
+
+void pg_set_tick(struct pg_set *set)
+{
+	if (!set->is_stopping && !loop_timer_is_armed(&set->tick))
+		loop_timer_start(set->loop, &set->tick, loop_now(set->loop) + PG_TICK_NS);
 }
 
 void pg_set_active(struct pg *pg)
@@ -170,8 +177,7 @@ void pg_set_active(struct pg *pg)
 		return;
 	pg->is_active = true;
 	cds_list_add_tail(&pg->active, &set->active);
-	if (!loop_timer_is_armed(&set->tick))
-		loop_timer_start(set->loop, &set->tick, loop_now(set->loop) + PG_TICK_NS);
+	pg_set_tick(set);
 }
 
 /* ---- seats ---- */

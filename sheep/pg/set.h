@@ -210,6 +210,8 @@ struct pg_lead *pg_lead_find(struct pg_set *set, uint32_t pg);
 void pg_set_kick(struct pg_set *set);
 /* The tick looks at this seat until it says that nothing is left to do. */
 void pg_set_active(struct pg *pg);
+/* There will be a tick soon, whether a seat is active or not. */
+void pg_set_tick(struct pg_set *set);
 /* NULL commands (no memory) are dropped: what matters is proposed again. */
 void pg_set_propose(struct pg_set *set, struct cluster_command *command);
 uint64_t pg_set_time(const struct pg_set *set, enum cluster_setting_id id);

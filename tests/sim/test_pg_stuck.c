@@ -2,7 +2,7 @@
  * A PG that does not serve, or where nothing moves, beside others that do: it must not take what they
  * need, the works of the loop and the credit of the links.
  */
-#include "tests/sim/herd.h"
+#include "tests/sim/herd_priv.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,6 +89,34 @@ static void finish(struct stuck *stuck)
 	herd_load_stop(herd);
 	herd_check(herd);
 	herd_free(herd);
+}
+
+/* The primary's log is cut off: requests made under a newer map than it has are not kept for ever. */
+static void test_requests_of_a_newer_map_go_back_when_it_does_not_come(void **state)
+{
+	for (unsigned seed = 51; seed < 54; seed++) {
+		struct stuck stuck = make(seed, PGS);
+		struct herd *herd = stuck.herd;
+		uint64_t before;
+
+		assert_int_equal(herd_write(herd, stuck.gateway, stuck.good_at, 4096), 0);
+		sim_engine_set_cut(herd->nodes[stuck.primary].engine, true);
+		while (cluster_setting(herd->nodes[stuck.gateway].map,
+				       CLUSTER_SETTING_CLOSE_DELAY) != 300) {
+			herd_propose_by(&herd->nodes[stuck.gateway],
+					cluster_command_setting("close_delay", 300));
+			herd_run(herd, 50);
+		}
+		before = HERD_COUNTER(herd, refused);
+		herd_write_begin(herd, stuck.gateway, stuck.good_at, 4096);
+		herd_run(herd, 800);
+		assert_int_equal(HERD_COUNTER(herd, refused), before);
+		herd_run(herd, 400);
+		assert_true(HERD_COUNTER(herd, refused) > before);
+		sim_engine_set_cut(herd->nodes[stuck.primary].engine, false);
+		herd_run(herd, 1000);
+		finish(&stuck);
+	}
 }
 
 /* Its member is down and needed: it waits. Its neighbours answer within their time. */
@@ -196,6 +224,7 @@ static void test_many_groups_whose_writes_hang_leave_the_others_what_they_need(v
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_requests_of_a_newer_map_go_back_when_it_does_not_come),
 		cmocka_unit_test(test_a_group_that_waits_leaves_the_others_what_they_need),
 		cmocka_unit_test(test_a_group_whose_writes_hang_leaves_the_others_what_they_need),
 		cmocka_unit_test(
