@@ -428,10 +428,8 @@ static void heal_decide(struct pg_heal *heal)
 		rest(heal);
 	else if (!is_somebody_away(heal->lead))
 		heal_give_up(heal);
-	else if (heal->mode == PG_HEAL_LOCKED)
-		heal_rest(heal, VAIN_NS);
 	else
-		heal_end(heal, -E_LOST);
+		heal_end(heal, -E_LOST); /* others need the push's place, meanwhile */
 }
 
 /* Our own entry has the object, and is not committed: then only just that version will do. */

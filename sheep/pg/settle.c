@@ -13,7 +13,8 @@
 #include "lib/base/rule.h"
 #include "sheep/pg/pg_priv.h"
 
-#define SETTLES_RUNNING 16u /* objects of one PG at a time */
+#define SETTLES_RUNNING 16u	 /* objects of one PG at a time */
+#define VAIN_NS		NS_PER_S /* before what nobody can give now is asked for again */
 
 struct pg_settle {
 	struct cds_list_head link; /* in the lead */
@@ -22,7 +23,8 @@ struct pg_settle {
 	struct pg_plan_object *object;
 	struct pg_lock lock;
 	bool is_running;
-	bool is_out; /* a read, a heal or an entry */
+	bool is_out;	   /* a read, a heal or an entry */
+	uint64_t again_ns; /* not before; nobody who is there has the object */
 	struct pg_heal_wait heal;
 	struct store_read read;
 	uint8_t states[OBJECT_BLOCKS];
@@ -186,10 +188,13 @@ static void on_settle_healed(struct pg_heal_wait *wait, int result)
 	struct pg_settle *settle = container_of_type(wait, struct pg_settle, heal);
 
 	settle->is_out = false;
-	if (!settle->lead)
+	if (!settle->lead) {
 		settle_free(settle);
-	else
-		settle_later(settle);
+		return;
+	}
+	if (result < 0)
+		settle->again_ns = loop_now(settle->set->loop) + VAIN_NS;
+	settle_later(settle);
 }
 
 static void settle_go(struct pg_settle *settle)
@@ -239,6 +244,7 @@ static bool is_busy(const struct pg_lead *lead)
 
 void pg_settle_run(struct pg_lead *lead)
 {
+	uint64_t now = loop_now(lead->pg->set->loop);
 	struct pg_settle *settle;
 
 	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING)
@@ -247,7 +253,7 @@ again:
 	if (is_busy(lead))
 		return;
 	cds_list_for_each_entry(settle, &lead->settles, link) {
-		if (settle->is_running || !settle->lock.is_granted)
+		if (settle->is_running || !settle->lock.is_granted || now < settle->again_ns)
 			continue;
 		settle_go(settle);
 		if (!settle->is_running)
