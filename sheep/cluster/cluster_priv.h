@@ -162,6 +162,8 @@ void pgs_settle(struct cluster_edit *edit, enum silence silence);
 /* The same, and the seats of these stores are judged by how they came back. */
 void pgs_restart(struct cluster_edit *edit, const struct restart *restarts, uint32_t count,
 		 enum silence silence);
+/* L3: this start has certainly ended: no PG waits for it any more. Did any? */
+bool pgs_end_fences(struct cluster_edit *edit, uint32_t node, uint64_t incarnation);
 
 /*
  * pg_rules.c: a command works on its own copy of a PG, and pg_put() brings it in line

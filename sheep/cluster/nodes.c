@@ -288,16 +288,33 @@ static enum proto_status end_start(struct cluster_edit *edit, uint32_t id, uint3
 	node->flags = (node->flags & ~(uint32_t)CLUSTER_NODE_UP) | flag;
 	end_session(edit, node);
 	take_down_stores(edit, id);
+	(void)pgs_end_fences(edit, id, node->incarnation);
 	pgs_settle(edit, OLD_IS_SILENT);
 	edit->result->id = id;
 	return PROTO_STATUS_OK;
 }
 
+/* L5: a death that comes late takes nothing from a later start, but nobody waits for the dead one any more. */
+static bool ends_fences(struct cluster_edit *edit, const struct log_node_incarnation *body)
+{
+	const struct cluster_node *node = cluster_node(edit->map, from_le32(body->node));
+	uint64_t incarnation = from_le64(body->incarnation);
+
+	return node && incarnation < node->incarnation && RULE(L5_INCARNATION) &&
+	       pgs_end_fences(edit, node->id, incarnation);
+}
+
 enum proto_status apply_dead(struct cluster_edit *edit, const struct log_body *log)
 {
+	const struct log_node_incarnation *body = log->body;
 	const struct cluster_node *node = NULL;
-	enum proto_status status = find_start(edit, log->body, &node);
+	enum proto_status status;
 
+	if (ends_fences(edit, body)) {
+		edit->result->id = from_le32(body->node);
+		return PROTO_STATUS_OK;
+	}
+	status = find_start(edit, body, &node);
 	return status == PROTO_STATUS_OK ? end_start(edit, node->id, CLUSTER_NODE_DEAD) : status;
 }
 

@@ -397,3 +397,26 @@ void pgs_settle(struct cluster_edit *edit, enum silence silence)
 {
 	pgs_restart(edit, NULL, 0, silence);
 }
+
+bool pgs_end_fences(struct cluster_edit *edit, uint32_t node, uint64_t incarnation)
+{
+	const struct cluster_pg *pg;
+	bool any = false;
+
+	for (uint32_t from = 0; (pg = cluster_pg_next(edit->map, from)) != NULL;
+	     from = pg->id + 1) {
+		struct cluster_pg *after;
+
+		if (!pg->fence_store || pg->fence_node != node ||
+		    pg->fence_incarnation != incarnation)
+			continue;
+		after = edit_pg(edit, pg->id);
+		if (!after)
+			break; /* no memory: the edit is void */
+		after->fence_index = after->fence_incarnation = 0;
+		after->fence_store = after->fence_node = 0;
+		any = true;
+		pg = after;
+	}
+	return any;
+}

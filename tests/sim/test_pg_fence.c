@@ -137,6 +137,45 @@ static void test_flush_does_not_wait_for_dials_to_who_has_gone(void **state)
 	}
 }
 
+static bool is_told_failed(const struct roles *r)
+{
+	const struct cluster_map *map = r->herd->nodes[r->a].map;
+
+	return cluster_store(map, r->herd->nodes[r->p].store_id)->flags & CLUSTER_STORE_FAILED;
+}
+
+/*
+ * P's disk fails, and P is started again before anybody can have asked it whether it has stopped. That its earlier
+ * start has died is told when the next one is registered: nobody waits for it any more.
+ */
+static void test_nobody_waits_for_a_start_that_died_after_its_store(void **state)
+{
+	for (uint64_t seed = 50; seed <= 61; seed++) {
+		struct roles r = make(seed, true);
+		struct herd_node *p = &r.herd->nodes[r.p];
+
+		assert_int_equal(sim_host_fault(p->host, LOOP_OP_WRITE, 1, SIM_FAULT_EIO), 0);
+		while (!is_told_failed(&r))
+			(void)sim_world_run_until(
+				r.herd->world, sim_now(r.herd->world) + 10 * NS_PER_US, NULL, NULL);
+		uint64_t incarnation = cluster_node(r.herd->nodes[r.a].map, p->id)->incarnation;
+		uint32_t id = p->id;
+		herd_kill(r.herd, r.p, SIM_DEATH_UNKNOWN);
+		p->was_cut = true;
+		herd_start(r.herd, r.p);
+		for (unsigned i = 0; i < 100; i++) {
+			if (cluster_node(r.herd->nodes[r.a].map, id)->incarnation != incarnation)
+				herd_propose_by(&r.herd->nodes[r.a],
+						cluster_command_dead(id, incarnation));
+			herd_run(r.herd, 10);
+		}
+		assert_in_range(herd_load_longest_ns(r.herd) / NS_PER_MS, 0, 1000);
+		herd_until(r.herd, 10000, herd_is_healthy, "healthy");
+		herd_reopen(r.herd);
+		end(r.herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +183,7 @@ int main(void)
 		cmocka_unit_test(test_restarted_primary_waits_when_its_earlier_start_may_live),
 		cmocka_unit_test(test_fence_is_waited_for_once),
 		cmocka_unit_test(test_flush_does_not_wait_for_dials_to_who_has_gone),
+		cmocka_unit_test(test_nobody_waits_for_a_start_that_died_after_its_store),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -680,6 +680,54 @@ static void test_l3_death_of_the_old_primary_ends_the_wait(void **state)
 	script_stop(&t.script);
 }
 
+/* The death of the very start that is waited for is told when the next one is registered. */
+static void test_l3_late_death_ends_the_wait_and_hits_no_later_start(void **state)
+{
+	struct three t;
+
+	(void)state;
+	start_three(&t, 3, 3);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN), OK);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), now(&t));
+	/* Of no start that anybody waits for: the present one, the next, another node's. */
+	assert_int_equal(script_run(&t.script, t.a, cluster_command_dead(t.p, 3)),
+			 PROTO_STATUS_STALE_SESSION);
+	assert_int_equal(script_run(&t.script, t.a, cluster_command_dead(t.b, 0)),
+			 PROTO_STATUS_STALE_SESSION);
+	assert_int_not_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	uint64_t epoch = pg_of(&t)->epoch;
+	assert_int_equal(script_run_twice(&t.script, t.a, cluster_command_dead(t.p, 1)), OK);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	assert_int_equal(pg_of(&t)->fence_index, 0);
+	assert_int_equal(pg_of(&t)->epoch, epoch);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_true(cluster_store_is_up(map_of(&t), t.p));
+	assert_int_equal(script_run(&t.script, t.a, cluster_command_dead(t.p, 1)),
+			 PROTO_STATUS_STALE_SESSION);
+	script_stop(&t.script);
+
+	/* Where two may be serving, the end of one is not enough. */
+	start_three(&t, 3, 3);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN), OK);
+	assert_int_equal(script_restart(&t.script, t.a, 0), OK);
+	assert_int_equal(pg_of(&t)->fence_store, 0);
+	(void)script_run(&t.script, t.b,
+			 cluster_command_dead(t.p, 1)); /* other PGs wait for it alone */
+	assert_int_not_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	script_stop(&t.script);
+
+	/* And a death that came in time has ended it for good. */
+	start_three(&t, 3, 3);
+	assert_int_equal(script_run(&t.script, t.p, cluster_command_store_failed(t.p, 1)), OK);
+	assert_int_equal(pg_of(&t)->primary, t.a);
+	assert_int_not_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	assert_int_equal(script_dead(&t.script, t.a, t.p), OK);
+	assert_int_equal(script_restart(&t.script, t.p, LOG_STORE_UNCLEAN), OK);
+	assert_int_equal(cluster_pg_fence(map_of(&t), pg_of(&t)), 0);
+	script_stop(&t.script);
+}
+
 static void test_force_is_for_what_does_not_serve(void **state)
 {
 	struct three t;
@@ -906,6 +954,7 @@ int main(void)
 		cmocka_unit_test(test_hand_over_is_by_the_primary),
 		cmocka_unit_test(test_l3_a_fence_outlives_a_second_change),
 		cmocka_unit_test(test_l3_death_of_the_old_primary_ends_the_wait),
+		cmocka_unit_test(test_l3_late_death_ends_the_wait_and_hits_no_later_start),
 		cmocka_unit_test(test_force_is_for_what_does_not_serve),
 		cmocka_unit_test(test_j1_join_is_named_by_index_and_incarnation),
 		cmocka_unit_test(test_j1_second_join_of_one_start_is_another_join),
