@@ -62,7 +62,7 @@ static const struct setting rows[] = {
 	ROW(TEXT, cluster, "cluster", 'c', "ENGINE",
 	    "where the cluster's log is kept (required):\n"
 	    "local:DIR                 many sheep on one machine\n"
-	    "corosync[:CHANNEL]        the corosync of this host (not in this version)\n"
+	    "corosync[:CHANNEL]        the corosync of this host\n"
 	    "zookeeper:HOST:PORT[,HOST:PORT]...[/ROOT]",
 	    .check = settings_check_cluster),
 	ROW(TEXT, peer, "peer", 'p', "ADDR:PORT",
