@@ -20,9 +20,10 @@
 
 /* A proposal that has not come back for so long is made again: the engine may lose any. */
 #define PROPOSE_AGAIN_NS (500 * NS_PER_MS)
+#define AGAIN_MAX_NS	 (2 * NS_PER_S)
 /* Undecided at a time; the rest waits in order. */
 #define UNDECIDED_MAX (CLUSTER_SEQUENCE_WINDOW / 4)
-/* Waiting commands that nobody waits for; beyond it they are lost, which their senders expect. */
+/* Waiting commands that nobody waits for; beyond it, and without quorum, they are lost, which their senders expect. */
 #define QUEUE_MAX 8192u
 
 struct state {
@@ -60,9 +61,19 @@ static void on_nobodys_done(struct proposal *proposal, enum proto_status status,
 	free(proposal);
 }
 
+/*
+ * Each time after twice the pause: an engine that is slow, and keeps all, must not get more than it commits.
+ * Without quorum nothing is given to it at all, or everybody's repetitions would be the first that it
+ * has to commit when it could go on.
+ */
 static void send(struct state *state, struct proposal *proposal)
 {
-	proposal->proposed_ns = loop_now(state->loop);
+	if (!state->has_quorum) {
+		proposal->again_ns = UINT64_MAX; /* on_quorum() does it */
+		return;
+	}
+	proposal->pause_ns = min_of(max_of(proposal->pause_ns * 2, PROPOSE_AGAIN_NS), AGAIN_MAX_NS);
+	proposal->again_ns = loop_now(state->loop) + proposal->pause_ns;
 	/* Refused or lost: the timer does it again. */
 	(void)engine_propose(state->engine, proposal->command->data, proposal->command->size);
 }
@@ -108,7 +119,7 @@ static void check_undecided(struct state *state, uint64_t now)
 					? "the change was not committed in time; it may still be"
 					: "no quorum: the change may happen when there is one",
 				0);
-		} else if (now >= proposal->proposed_ns + PROPOSE_AGAIN_NS) {
+		} else if (now >= proposal->again_ns) {
 			send(state, proposal);
 		}
 	}
@@ -150,7 +161,8 @@ void state_propose(struct state *state, struct cluster_command *command, struct 
 	uint64_t now = loop_now(state->loop);
 
 	if (!proposal) {
-		bool may_wait = command && !state->is_leaving && state->queue_count < QUEUE_MAX;
+		bool may_wait = command && !state->is_leaving && state->queue_count < QUEUE_MAX &&
+				state->has_quorum;
 		proposal = may_wait ? calloc(1, sizeof(*proposal)) : NULL;
 		if (!proposal) {
 			cluster_command_free(command);
@@ -160,6 +172,7 @@ void state_propose(struct state *state, struct cluster_command *command, struct 
 	}
 	proposal->command = command;
 	proposal->sequence = 0;
+	proposal->pause_ns = 0;
 	proposal->deadline_ns = deadline_ns;
 	cds_list_add_tail(&proposal->link, &state->queue);
 	state->queue_count++;
@@ -295,11 +308,17 @@ static void on_ended(void *context, const struct uuid *node, uint64_t start, enu
 static void on_quorum(void *context, bool has_quorum)
 {
 	struct state *state = context;
+	struct proposal *proposal;
 
 	if (has_quorum != state->has_quorum)
 		log_info("engine %s: %s", engine_name(state->engine),
 			 has_quorum ? "has quorum" : "no quorum: nothing can be changed");
+	if (has_quorum && !state->has_quorum)
+		cds_list_for_each_entry(proposal, &state->undecided, link)
+			proposal->again_ns = 0;
 	state->has_quorum = has_quorum;
+	if (has_quorum && !cds_list_empty(&state->undecided))
+		loop_timer_start(state->loop, &state->timer, loop_now(state->loop));
 	state->callbacks->quorum(state->context, has_quorum);
 }
 

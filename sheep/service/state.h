@@ -75,7 +75,7 @@ struct proposal {
 	struct cds_list_head link;
 	struct cluster_command *command; /* NULL: there was no memory for it */
 	uint64_t sequence;		 /* 0: not signed yet */
-	uint64_t proposed_ns, deadline_ns;
+	uint64_t again_ns, pause_ns, deadline_ns;
 };
 
 /*

@@ -140,6 +140,37 @@ static void test_without_quorum_the_deadline_ends_the_waiting(void **state)
 	rig_free(rig);
 }
 
+/* The engine keeps what it is given: repetitions would be all that it commits when it has quorum again. */
+static void test_without_quorum_nothing_piles_up_in_the_engine(void **state)
+{
+	struct rig *rig = rig_new(NULL, 4);
+	struct state *first;
+	struct rig_proposal create;
+	uint64_t before;
+
+	rig_start_all(rig, 2);
+	rig_format(rig, 2);
+	first = rig->nodes[0].state;
+	sim_log_set_quorum(rig->log, false);
+	rig_run(rig, 100);
+	before = cluster_index(state_map(first));
+	rig_propose(&rig->nodes[0], &create, cluster_command_volume_create("disk", GIB, 0, NULL, 0),
+		    60000);
+	for (unsigned i = 0; i < 20; i++) {
+		state_propose(first, cluster_command_volume_create("nobody's", GIB, 0, NULL, 0),
+			      NULL, UINT64_MAX);
+		rig_run(rig, 500);
+	}
+	assert_int_equal(create.done, 0);
+	sim_log_set_quorum(rig->log, true);
+	rig_run(rig, 5000);
+	assert_int_equal(create.done, 1);
+	assert_int_equal(create.status, PROTO_STATUS_OK);
+	/* Placement may have moved, too. */
+	assert_in_range(cluster_index(state_map(first)), before + 1, before + 4);
+	rig_free(rig);
+}
+
 static void test_registration_waits_for_quorum(void **state)
 {
 	struct rig *rig = rig_new(NULL, 3);
@@ -316,6 +347,7 @@ int main(void)
 		cmocka_unit_test(test_repeated_proposals_are_answered_once),
 		cmocka_unit_test(test_no_memory_for_a_command_is_told_later),
 		cmocka_unit_test(test_without_quorum_the_deadline_ends_the_waiting),
+		cmocka_unit_test(test_without_quorum_nothing_piles_up_in_the_engine),
 		cmocka_unit_test(test_registration_waits_for_quorum),
 		cmocka_unit_test(test_leaving_ends_what_is_pending),
 		cmocka_unit_test(test_failure_of_the_engine_is_told),
