@@ -132,7 +132,6 @@ all_down() {
 	local i
 	for i in "${!sheep_pid[@]}"; do kill_sheep "$i"; done
 	hosts_down
-	host_pid=() engine_pid=() hosts=0
 	rm -rf "$work"/store? "$work"/run? "$work"/zookeeper? "$work"/corosync? "$work"/state*
 }
 

@@ -23,10 +23,10 @@ zookeeper_jar=/usr/share/java/zookeeper.jar
 hosts_down() {
 	local pid
 	for pid in "${engine_pid[@]+"${engine_pid[@]}"}" "${host_pid[@]+"${host_pid[@]}"}" $switch_pid; do
-		kill -KILL "$pid" 2>/dev/null
-		wait "$pid" 2>/dev/null
+		kill -KILL "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
 	done
-	return 0
+	host_pid=() engine_pid=() switch_pid='' hosts=0
 }
 after_kills+=(hosts_down)
 
