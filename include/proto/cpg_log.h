@@ -66,6 +66,7 @@ enum cpg_state_flag {
 	CPG_STATE_LEADS = 1 << 1, /* it leads the term that it names */
 	CPG_STATE_READY = 1 << 2, /* its user was told that all is there */
 	CPG_STATE_VOTES = 1 << 3, /* it is a voter as far as it knows */
+	CPG_STATE_BORN = 1 << 4,  /* somebody has joined in its log: it may have commands */
 };
 
 struct cpg_state {

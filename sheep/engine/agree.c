@@ -266,6 +266,9 @@ static void run_role(struct agree *agree)
 		break;
 	case AGREE_LEAD:
 		agree->want_beat = true;
+		if (!agree->nodes.count)
+			agree->want_state =
+				true; /* others that lead a first log give way, or we do */
 		break;
 	default:
 		break;
@@ -291,11 +294,15 @@ static uint64_t next_deadline(const struct agree *agree)
 	if (agree->is_leaving)
 		return agree->is_blocked ? min_of(agree->blocked_ns, agree->leave_at_ns)
 					 : agree->leave_at_ns;
-	at = min_of(role_deadline(agree), outbox_deadline(agree));
+	if (agree->role == AGREE_OUT || agree->role == AGREE_STOPPED)
+		return at;
 	if (agree->is_blocked)
-		at = min_of(at, agree->blocked_ns);
+		return agree->blocked_ns; /* what is due could not be said before */
+	at = min_of(role_deadline(agree), outbox_deadline(agree));
 	if (agree->twice_ns)
 		at = min_of(at, agree->twice_ns);
+	if (agree->role == AGREE_LEAD && !agree->nodes_end.count)
+		at = min_of(at, max_of(agree->born_ns, agree_now(agree) + NS_PER_MS));
 	return at;
 }
 
@@ -416,6 +423,7 @@ void agree_quorum(struct agree *agree, bool has_quorum)
 	if (agree->votequorum != has_quorum) {
 		log_info("corosync: %s", has_quorum ? "quorum" : "no quorum");
 		agree->votequorum = has_quorum;
+		agree->born_ns = agree_now(agree) + AGREE_FIRST_NS;
 		agree_tell_quorum(agree);
 		agree_consider(agree);
 		agree_count_acks(agree);

@@ -5,6 +5,9 @@
  * committed when a majority of the voters has it on disk, and with it all before it (Raft, 5.4.2:
  * an entry of an earlier term that a majority has may still be overwritten). Who missed some
  * acknowledgements believes the leader's number, as far as the logs are known to be equal.
+ *
+ * Until somebody has joined, all voters have to acknowledge: then each of them knows that somebody did, and
+ * nobody drops its copy for that of another first log (agree_voters.c).
  */
 #include <string.h>
 
@@ -70,7 +73,8 @@ void agree_count_acks(struct agree *agree)
 			continue;
 		if (RULE(G1_OWN_TERM) && agree_term_at(agree, agree->counted) != agree->term)
 			continue;
-		if (agree_has_majority(agree, &voters, has_acked))
+		if (agree->nodes.count ? agree_has_majority(agree, &voters, has_acked)
+				       : agree_has_all(agree, &voters, has_acked))
 			best = agree->counted;
 	}
 	agree_commit_to(agree, best);
@@ -108,6 +112,7 @@ static void apply_entry(struct agree *agree, const struct agree_entry *entry)
 	case CPG_ENTRY_JOIN:
 		if (is_ours)
 			agree_become_ready(agree);
+		agree_tell_members(agree); /* which of two starts counts may have changed */
 		break;
 	case CPG_ENTRY_ENDED:
 		if (agree->is_ready && agree_is_open(agree) && !is_ours)

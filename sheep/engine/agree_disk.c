@@ -136,6 +136,10 @@ static void next_done(struct agree *agree)
 	if (disk->flying_log_id == agree->next_log_id)
 		agree->next_log_id = 0;
 	agree->log_id = disk->flying_log_id;
+	if (agree->me && agree->me->log_id != agree->log_id) {
+		agree->me->log_id = agree->log_id;
+		agree->me->acked = 0;
+	}
 	agree->want_state = true;
 	agree->ops.remove_below(agree->context, AGREE_FILE_LOG, disk->file);
 	if (!disk->wants_next) /* what the next one names is on its way */
@@ -221,10 +225,12 @@ void agree_compact_go(struct agree *agree)
 static void forget_entries(struct agree *agree)
 {
 	uint64_t keep = agree->compact_bytes ? agree->compact_bytes / 2 : AGREE_COMPACT_BYTES / 2;
-	uint64_t index = agree->log.base.index;
+	uint64_t index = agree->log.base.index, end = agree->disk.image.index;
 	size_t bytes = agree->log.bytes;
 
-	while (bytes > keep && index < agree->disk.image.index) {
+	if (agree->role == AGREE_LEAD)
+		end = min_of(end, agree->sent); /* alone we commit before the others hear of it */
+	while (bytes > keep && index < end) {
 		const struct agree_entry *entry = agree_at(agree, ++index);
 
 		bytes -= sizeof(*entry) + entry->size;

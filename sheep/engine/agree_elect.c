@@ -64,12 +64,8 @@ static void judge_copy(struct agree *agree, const struct agree_peer *peer)
 
 /* ---- SEEK ---- */
 
-void agree_seek(struct agree *agree, const char *why)
+static void begin_round(struct agree *agree, const char *why)
 {
-	struct agree_peer *peer;
-
-	cds_list_for_each_entry(peer, &agree->peers, link)
-		peer->is_heard = false;
 	agree->head = NULL;
 	agree->want_state = true;
 	agree->want_ask = false;
@@ -77,6 +73,15 @@ void agree_seek(struct agree *agree, const char *why)
 	agree->round_ns = agree_now(agree) + (AGREE_ROUND_NS << min_of(agree->rounds, 4u));
 	agree->rounds++;
 	agree_enter(agree, AGREE_SEEK, why);
+}
+
+void agree_seek(struct agree *agree, const char *why)
+{
+	struct agree_peer *peer;
+
+	cds_list_for_each_entry(peer, &agree->peers, link)
+		peer->is_heard = false; /* what they said is too old */
+	begin_round(agree, why);
 }
 
 static bool has_spoken(const struct agree *agree, const struct agree_peer *peer)
@@ -149,6 +154,40 @@ static void ask(struct agree *agree)
 
 /* ---- the first log ---- */
 
+/* Nobody has joined in our log: nothing in it matters to anybody. */
+bool agree_is_unborn(const struct agree *agree)
+{
+	if (agree->nodes.count)
+		return false;
+	for (uint64_t i = agree->log.commit + 1; i <= agree_last(agree).index; i++)
+		if (agree_at(agree, i)->type == CPG_ENTRY_JOIN)
+			return false;
+	return true;
+}
+
+/*
+ * As if this disk had been empty. Nothing was committed in that log without us, if we vote in it, and
+ * nothing will be: until somebody has joined all of its voters have to acknowledge.
+ */
+void agree_drop_log(struct agree *agree)
+{
+	char text[UUID_TEXT_SIZE];
+
+	if (agree->disk.is_writing || agree->disk.is_imaging)
+		return; /* it says its state again */
+	log_info("corosync: log %s, in which nobody joined, is dropped for another one",
+		 uuid_format(&agree->log_uuid, text));
+	agree_log_reset(agree, (struct agree_point){0, 0});
+	agree->log_uuid = (struct uuid){0};
+	agree->log_id = agree->next_log_id = 0;
+	agree->promised = agree->promise_durable = 0;
+	agree->promised_to = (struct uuid){0};
+	agree->voters.count = 0;
+	agree->disk.wants_next = false;
+	agree_set_term(agree, 0);
+	agree_seek(agree, "there is another log");
+}
+
 static bool may_make_log(struct agree *agree)
 {
 	const struct agree_peer *peer;
@@ -160,11 +199,21 @@ static bool may_make_log(struct agree *agree)
 			continue;
 		if (!peer->is_heard && !peer->said_bye)
 			return false;
-		if (!uuid_is_null(&peer->log) || !uuid_is_null(&peer->wanted))
+		if ((peer->flags & CPG_STATE_BORN) || !uuid_is_null(&peer->wanted))
 			return false;
 		if (memcmp(peer->node.bytes, agree->self.node.bytes, sizeof(peer->node.bytes)) < 0)
 			return false;
 	}
+	return true;
+}
+
+static bool nobody_has_log(struct agree *agree)
+{
+	const struct agree_peer *peer;
+
+	cds_list_for_each_entry(peer, &agree->peers, link)
+		if (!uuid_is_null(&peer->log) && RULE(G2_FIRST_LOG))
+			return false;
 	return true;
 }
 
@@ -180,7 +229,8 @@ static void make_log(struct agree *agree)
 	agree->promised = 1;
 	agree->promised_to = agree->self.node;
 	voters.rows[0] = (struct agree_voter){agree->self.node, agree->next_log_id};
-	agree->log_id = agree->next_log_id; /* nothing is said in its name before it is on disk */
+	agree->log_id = agree->me->log_id =
+		agree->next_log_id; /* nothing is said in its name before it is on disk */
 	log_info("corosync: no member has a log: this one makes it");
 	if (!agree_lead_append(agree, CPG_ENTRY_VOTERS, &agree->self.node, agree->self.start, 0,
 			       rows, (uint32_t)agree_voters_encode(&voters, rows)))
@@ -196,7 +246,7 @@ void agree_consider(struct agree *agree)
 	if (agree->role != AGREE_SEEK || agree->is_leaving || !agree->me)
 		return;
 	if (uuid_is_null(&agree->log_uuid)) {
-		if (may_make_log(agree))
+		if (nobody_has_log(agree) && may_make_log(agree))
 			make_log(agree);
 		return;
 	}
@@ -218,6 +268,13 @@ static void next_round(struct agree *agree)
 
 	if (agree->role == AGREE_SEEK) {
 		agree_consider(agree);
+		if (agree->role == AGREE_SEEK && agree->rounds > 2 && agree_is_unborn(agree) &&
+		    may_make_log(agree)) { /* first logs that nobody can go on with */
+			if (!uuid_is_null(&agree->log_uuid))
+				agree_drop_log(agree);
+			if (uuid_is_null(&agree->log_uuid))
+				make_log(agree);
+		}
 		if (agree->role != AGREE_SEEK)
 			return;
 		agree_voters_at(agree, agree_last(agree).index, &voters);
@@ -226,7 +283,7 @@ static void next_round(struct agree *agree)
 		if (best && best != agree->me && !in_lead(agree))
 			best->is_skipped = true;
 	}
-	agree_seek(agree, "nobody leads yet");
+	begin_round(agree, "nobody leads yet");
 }
 
 static void log_waiting(struct agree *agree)
@@ -301,23 +358,42 @@ static void fail_for_other_log(struct agree *agree, const struct agree_peer *pee
 		uuid_format(&peer->log, theirs));
 }
 
-/* A member of another cluster on our channel: who was here first, or has more voters, stays. */
+static bool is_more(struct agree *agree, const struct agree_peer *peer, const struct uuid *own)
+{
+	struct agree_voters voters;
+
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	if (peer->voter_count != voters.count)
+		return peer->voter_count > voters.count;
+	return memcmp(peer->log.bytes, own->bytes, sizeof(own->bytes)) < 0;
+}
+
+/*
+ * A member with another log on our channel. One in which nobody joined gives way. Else it is another cluster:
+ * who was here first, or has more voters, stays.
+ */
 static bool judge_other_log(struct agree *agree, const struct agree_peer *peer)
 {
-	const struct uuid *own = uuid_is_null(&agree->log_uuid) ? &agree->wanted : &agree->log_uuid;
+	bool has_log = !uuid_is_null(&agree->log_uuid);
+	const struct uuid *own = has_log ? &agree->log_uuid : &agree->wanted;
 	bool they_run = peer->flags & (CPG_STATE_READY | CPG_STATE_LEADS);
-	struct agree_voters voters;
+	bool is_born = peer->flags & CPG_STATE_BORN;
 
 	if (uuid_is_null(own) || uuid_is_null(&peer->log) || uuid_is_equal(own, &peer->log))
 		return false;
-	agree_voters_at(agree, agree_last(agree).index, &voters);
-	if (they_run && (!agree->is_ready || peer->voter_count > voters.count ||
-			 (peer->voter_count == voters.count &&
-			  memcmp(peer->log.bytes, own->bytes, sizeof(own->bytes)) < 0))) {
+	if (has_log && agree_is_unborn(agree)) {
+		bool has_leader = agree->role == AGREE_LEAD || agree->role == AGREE_FOLLOW;
+
+		if (is_born ||
+		    ((peer->flags & CPG_STATE_LEADS) && (!has_leader || is_more(agree, peer, own))))
+			agree_drop_log(agree);
+		return true;
+	}
+	if (is_born && they_run && (!agree->is_ready || is_more(agree, peer, own))) {
 		fail_for_other_log(agree, peer);
 		return true;
 	}
-	if (agree_now(agree) >= agree->wait_log_ns) {
+	if (is_born && agree_now(agree) >= agree->wait_log_ns) {
 		char node[UUID_TEXT_SIZE];
 
 		agree->wait_log_ns = agree_now(agree) + AGREE_WAIT_LOG_NS;
@@ -339,8 +415,6 @@ void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_mes
 	      const uint8_t *body, size_t size)
 {
 	const struct cpg_state *state = (const void *)body;
-	bool was_known = peer->is_known;
-	uint64_t before = peer->start;
 
 	if (size != sizeof(*state) + from_le32(state->info_size) ||
 	    from_le32(state->info_size) > CPG_INFO_MAX || !from_le64(message->start))
@@ -348,14 +422,16 @@ void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_mes
 	if (!take_state(peer, message, state))
 		return;
 	agree_peer_lives(agree, peer);
+	if ((peer->flags & CPG_STATE_SEEKS) && agree->role == AGREE_LEAD &&
+	    !uuid_is_equal(&peer->log, &agree->log_uuid))
+		agree->want_state = true; /* it may give way */
+	if (from_le64(state->view) == agree->view_digest)
+		peer->is_heard = true;
 	if (judge_other_log(agree, peer))
 		return;
 	judge_copy(agree, peer);
 	judge_double(agree);
-	if (from_le64(state->view) == agree->view_digest)
-		peer->is_heard = true;
-	if (!was_known || before != peer->start)
-		agree_tell_members(agree);
+	agree_tell_members(agree);
 	agree_tell_quorum(agree);
 	if (uuid_is_equal(&peer->log, &agree->log_uuid) && peer->term > agree->term)
 		agree_see_term(agree, peer->term, "a member knows a later term");

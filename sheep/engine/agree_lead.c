@@ -62,6 +62,7 @@ void agree_lead(struct agree *agree)
 	agree->match = agree->sent;
 	agree->told_ack = 0;
 	agree->rounds = 0;
+	agree->want_state = true;
 	agree_enter(agree, AGREE_LEAD, "a majority promised");
 	log_info("corosync: this node leads term %llu from entry %llu on",
 		 (unsigned long long)agree->term, (unsigned long long)agree->sent + 1);
@@ -165,13 +166,17 @@ static bool image_is_used(struct agree *agree)
 	return false;
 }
 
-/* The image that is being sent, or a new one. */
+/* The image that is being sent, if our entries go on behind it, or a new one: then all begin again. */
 static bool have_image(struct agree *agree)
 {
 	struct agree_point point = {agree_term_at(agree, agree->log.applied), agree->log.applied};
+	struct agree_peer *peer;
 
-	if (agree->image && image_is_used(agree))
+	if (agree->image && image_is_used(agree) &&
+	    agree->image_point.index >= agree->log.base.index)
 		return true;
+	cds_list_for_each_entry(peer, &agree->peers, link)
+		peer->image_offset = peer->asked_ns = 0;
 	agree_lead_done(agree);
 	if (agree_make_image(agree, &agree->image, &agree->image_size) < 0) {
 		agree->image = NULL;

@@ -7,7 +7,7 @@
  *
  * An end is a fact as soon as one member knows it: it is told at once, also without quorum, said
  * to the others, and written into the log for those who come later. Who said good-bye has left.
- * Who was lost by CPG has died only if its connections were closed by its kernel, too: either may
+ * Who was lost by CPG has died only if its connections were closed by its kernel at the same time: either may
  * happen to a process that lives.
  */
 #include <stdlib.h>
@@ -161,8 +161,17 @@ static struct agree_suspect *suspect(struct agree *agree, const struct uuid *nod
 		memmove(agree->suspects, agree->suspects + 1,
 			--agree->suspect_count * sizeof(agree->suspects[0]));
 	row = &agree->suspects[agree->suspect_count++];
-	*row = (struct agree_suspect){*node, start, false, false};
+	*row = (struct agree_suspect){.node = *node, .start = start};
 	return row;
+}
+
+/* A death closes both at once. What came long after the other had another reason. */
+static bool is_proved(const struct agree_suspect *row)
+{
+	uint64_t apart = row->lost_ns > row->closed_ns ? row->lost_ns - row->closed_ns
+						       : row->closed_ns - row->lost_ns;
+
+	return row->is_closed && apart < AGREE_WITNESS_NS;
 }
 
 void agree_judge_suspects(struct agree *agree)
@@ -170,7 +179,7 @@ void agree_judge_suspects(struct agree *agree)
 	for (uint32_t i = 0; i < agree->suspect_count; i++) {
 		struct agree_suspect *row = &agree->suspects[i];
 
-		if (row->is_lost && (row->is_closed || !RULE(G3_TWO_WITNESSES))) {
+		if (row->is_lost && (is_proved(row) || !RULE(G3_TWO_WITNESSES))) {
 			row->is_lost = false;
 			agree_end(agree, &row->node, row->start, ENGINE_END_DIED);
 		}
@@ -179,8 +188,13 @@ void agree_judge_suspects(struct agree *agree)
 
 void agree_peer_lost(struct agree *agree, const struct agree_peer *peer)
 {
-	if (peer->is_known)
-		suspect(agree, &peer->node, peer->start)->is_lost = true;
+	struct agree_suspect *row;
+
+	if (!peer->is_known)
+		return;
+	row = suspect(agree, &peer->node, peer->start);
+	row->is_lost = true;
+	row->lost_ns = agree_now(agree);
 }
 
 void agree_peer_lives(struct agree *agree, const struct agree_peer *peer)
@@ -199,6 +213,7 @@ void agree_link(struct agree *agree, const struct uuid *node, uint64_t start, bo
 		return;
 	row = suspect(agree, node, start);
 	row->is_closed = is_closed;
+	row->closed_ns = agree_now(agree);
 	if (!is_closed)
 		row->is_lost = false; /* it lives */
 	else if (row->is_lost)

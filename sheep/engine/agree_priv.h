@@ -46,7 +46,9 @@
 #define AGREE_PROPOSE_NS    (1000 * NS_PER_MS) /* until a proposal is */
 #define AGREE_BLOCKED_NS    (5 * NS_PER_MS)
 #define AGREE_LEAVE_NS	    (1000 * NS_PER_MS)
-#define AGREE_TWICE_NS	    (5 * NS_PER_S) /* until a second start of a node gives up */
+#define AGREE_TWICE_NS	    (5 * NS_PER_S)     /* until a second start of a node gives up */
+#define AGREE_FIRST_NS	    (1000 * NS_PER_MS) /* a first view stands so long: votequorum may be late */
+#define AGREE_WITNESS_NS    (2 * NS_PER_S)     /* between the two witnesses of a death */
 #define AGREE_WAIT_LOG_NS   (10 * NS_PER_S)
 
 #define AGREE_COMPACT_BYTES (8u << 20)
@@ -154,6 +156,7 @@ struct agree_suspect {
 	struct uuid node;
 	uint64_t start;
 	bool is_lost, is_closed;
+	uint64_t lost_ns, closed_ns;
 };
 
 struct agree_proposal {
@@ -243,9 +246,10 @@ struct agree {
 	struct cds_list_head peers;   /* ourselves among them */
 	struct agree_peer *me, *head; /* ourselves; the leader we follow */
 	struct agree_id self_id;
-	uint64_t view_digest, peer_number;
+	uint64_t view_digest, peer_number, told_members;
 	uint64_t round_ns; /* end of the round of SEEK or ASK */
 	uint32_t rounds;   /* without a leader */
+	uint64_t born_ns;  /* the view, and votequorum's word, are old enough for a first log */
 	uint64_t heard_ns; /* of the leader */
 	uint64_t twice_ns; /* another start of our node is here since; 0: none */
 	uint64_t wait_log_ns, foreign_log_ns;
@@ -318,8 +322,11 @@ void agree_tell_members(struct agree *agree);
 void agree_tell_quorum(struct agree *agree);
 /* Another start of its node stands before it. */
 bool agree_peer_is_double(struct agree *agree, const struct agree_peer *peer);
+/* Does this one's word count? */
+typedef bool agree_counts(const struct agree *agree, const struct agree_peer *peer);
 bool agree_has_majority(struct agree *agree, const struct agree_voters *voters,
-			bool (*counts)(const struct agree *agree, const struct agree_peer *peer));
+			agree_counts *counts);
+bool agree_has_all(struct agree *agree, const struct agree_voters *voters, agree_counts *counts);
 bool agree_view_has_majority(struct agree *agree);
 
 /* ---- agree_elect.c ---- */
@@ -328,6 +335,9 @@ void agree_seek(struct agree *agree, const char *why);
 void agree_seek_timer(struct agree *agree);
 void agree_consider(struct agree *agree); /* is it for us to ask? */
 void agree_count_votes(struct agree *agree);
+/* Nobody has joined in our log: nothing in it matters to anybody. */
+bool agree_is_unborn(const struct agree *agree);
+void agree_drop_log(struct agree *agree);
 void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
 	      const uint8_t *body, size_t size);
 void on_ask(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,

@@ -68,6 +68,8 @@ static enum sent say_state(struct agree *agree)
 		flags |= CPG_STATE_LEADS;
 	if (agree->is_ready)
 		flags |= CPG_STATE_READY;
+	if (!agree_is_unborn(agree))
+		flags |= CPG_STATE_BORN;
 	if (agree->log_id && agree_voters_have(&voters, &agree->self.node, agree->log_id))
 		flags |= CPG_STATE_VOTES;
 	*state = (struct cpg_state){

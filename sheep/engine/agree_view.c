@@ -84,11 +84,20 @@ static int compare_members(const void *a, const void *b)
 	return memcmp(left->node.bytes, right->node.bytes, sizeof(left->node.bytes));
 }
 
+static bool is_member(struct agree *agree, const struct agree_peer *peer)
+{
+	return peer != agree->me && peer->is_known && !peer->said_bye &&
+	       !uuid_is_equal(&peer->node, &agree->self.node) &&
+	       (uuid_is_null(&peer->log) || uuid_is_equal(&peer->log, &agree->log_uuid)) &&
+	       !agree_peer_is_double(agree, peer);
+}
+
 void agree_tell_members(struct agree *agree)
 {
 	struct engine_member *all;
 	struct agree_peer *peer;
 	uint32_t count = 1, room = 1;
+	uint64_t digest = 1;
 
 	if (!agree->is_ready || !agree_is_open(agree))
 		return;
@@ -98,37 +107,54 @@ void agree_tell_members(struct agree *agree)
 	if (!all)
 		return; /* the next change tells */
 	all[0] = agree->self;
-	cds_list_for_each_entry(peer, &agree->peers, link)
-		if (peer != agree->me && peer->is_known && !peer->said_bye &&
-		    !uuid_is_equal(&peer->node, &agree->self.node) &&
-		    !agree_peer_is_double(agree, peer))
-			all[count++] = (struct engine_member){peer->node, peer->start, peer->info,
-							      peer->info_size};
-	qsort(all, count, sizeof(*all), compare_members);
-	agree->stats.members = count;
-	agree->ops.members(agree->context, all, count);
+	cds_list_for_each_entry(peer, &agree->peers, link) {
+		if (!is_member(agree, peer))
+			continue;
+		all[count++] = (struct engine_member){peer->node, peer->start, peer->info,
+						      peer->info_size};
+		digest += hash_u64_pair(peer->start, hash_bytes(peer->node.bytes, 16));
+	}
+	if (digest != agree->told_members) {
+		agree->told_members = digest;
+		agree->stats.members = count;
+		qsort(all, count, sizeof(*all), compare_members);
+		agree->ops.members(agree->context, all, count);
+	}
 	free(all);
 }
 
-bool agree_has_majority(struct agree *agree, const struct agree_voters *voters,
-			bool (*counts)(const struct agree *agree, const struct agree_peer *peer))
+static uint32_t count_voters(struct agree *agree, const struct agree_voters *voters,
+			     agree_counts *counts, uint32_t *here)
 {
 	const struct agree_peer *peer;
-	uint32_t count = 0, of = 0;
+	uint32_t count = 0;
 
+	*here = 0;
 	cds_list_for_each_entry(peer, &agree->peers, link) {
 		if (!peer->is_known || peer->said_bye ||
 		    !agree_voters_have(voters, &peer->node, peer->log_id))
 			continue;
-		of++;
-		if (!counts(agree, peer) ||
-		    (RULE(G2_REGRESSED) && agree_is_regressed(agree, peer->log_id)))
-			continue;
-		count++;
+		++*here;
+		if (counts(agree, peer) &&
+		    !(RULE(G2_REGRESSED) && agree_is_regressed(agree, peer->log_id)))
+			count++;
 	}
-	if (RULE(G1_MAJORITY))
-		of = voters->count;
-	return count > of / 2;
+	return count;
+}
+
+bool agree_has_majority(struct agree *agree, const struct agree_voters *voters,
+			agree_counts *counts)
+{
+	uint32_t here, count = count_voters(agree, voters, counts, &here);
+
+	return count > (RULE(G1_MAJORITY) ? voters->count : here) / 2;
+}
+
+bool agree_has_all(struct agree *agree, const struct agree_voters *voters, agree_counts *counts)
+{
+	uint32_t here;
+
+	return count_voters(agree, voters, counts, &here) == voters->count;
 }
 
 static bool is_here(const struct agree *agree, const struct agree_peer *peer)
@@ -263,6 +289,7 @@ void agree_take_view(struct agree *agree, const struct agree_view *view)
 	}
 	log_info("corosync: a view of %u members", view->count);
 	agree->rounds = 0;
+	agree->born_ns = agree_now(agree) + AGREE_FIRST_NS;
 	agree->want_state = true;
 	for (uint32_t i = 0; i < agree->end_count; i++)
 		agree->ends[i].is_said = false;

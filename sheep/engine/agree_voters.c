@@ -30,10 +30,47 @@ static bool belongs_here(const struct agree *agree, const struct agree_peer *pee
 
 /* ---- nodes ---- */
 
+static bool is_here(const struct agree *agree, const struct agree_peer *peer)
+{
+	(void)agree;
+	(void)peer;
+	return true;
+}
+
+/*
+ * Before anybody joins, and there may be commands, all members of the view have the log, and vote, and
+ * the view is a quorum for long enough to be sure: so another quorum that has no log is impossible, and
+ * whoever has a log in which nobody joined may drop it for one in which somebody did.
+ */
+static bool may_be_born(struct agree *agree)
+{
+	const struct agree_peer *peer;
+
+	if (agree_now(agree) < agree->born_ns || agree->log.voter_entries)
+		return false;
+	cds_list_for_each_entry(peer, &agree->peers, link)
+		if (!peer->said_bye &&
+		    (!peer->is_known ||
+		     !agree_voters_have(&agree->voters, &peer->node, peer->log_id)))
+			return false;
+	return true;
+}
+
+/* One of the voters is not here, while all of them are needed. */
+static bool lacks_voter(struct agree *agree)
+{
+	struct agree_voters voters;
+
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	return !agree_has_all(agree, &voters, is_here);
+}
+
 static void append_joins(struct agree *agree)
 {
 	struct agree_peer *peer;
 
+	if (!agree->nodes_end.count && !may_be_born(agree))
+		return;
 	cds_list_for_each_entry(peer, &agree->peers, link) {
 		const struct agree_node *row;
 
@@ -81,13 +118,6 @@ static void append_forgotten(struct agree *agree)
 }
 
 /* ---- voters ---- */
-
-static bool is_here(const struct agree *agree, const struct agree_peer *peer)
-{
-	(void)agree;
-	(void)peer;
-	return true;
-}
 
 static bool must_go(struct agree *agree, const struct agree_voter *voter)
 {
@@ -155,7 +185,7 @@ static void change_voters(struct agree *agree)
 	if (RULE(G2_OWN_TERM_FIRST) && agree->log.commit < agree->term_index)
 		return;
 	agree_voters_at(agree, agree_last(agree).index, &voters);
-	if (!remove_one(agree, &voters) && !add_one(agree, &voters))
+	if (!(agree->nodes.count && remove_one(agree, &voters)) && !add_one(agree, &voters))
 		return;
 	(void)agree_lead_append(agree, CPG_ENTRY_VOTERS, &agree->self.node, agree->self.start, 0,
 				rows, (uint32_t)agree_voters_encode(&voters, rows));
@@ -165,6 +195,10 @@ void agree_lead_nodes(struct agree *agree)
 {
 	if (agree->role != AGREE_LEAD || !agree->votequorum || !agree_is_open(agree))
 		return;
+	if (!agree->nodes_end.count && agree_now(agree) >= agree->born_ns && lacks_voter(agree)) {
+		agree_drop_log(agree); /* it would wait for ever */
+		return;
+	}
 	append_joins(agree);
 	if (agree->role == AGREE_LEAD)
 		append_ends(agree);
