@@ -5,11 +5,24 @@
  * A leader appends only the next one of each start, so those that are sent again do no harm, and what was lost is
  * sent again with all behind it: when another leader appears, or nothing has been committed for a
  * while.
+ *
+ * Nothing that was taken is lost as long as we live. So a command that waits here already is not taken twice: a user
+ * who asks again and again while there is no quorum would else flood the log when it is back.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "sheep/engine/agree_priv.h"
+
+static bool is_waiting(const struct agree *agree, const void *command, uint32_t size)
+{
+	const struct agree_proposal *proposal;
+
+	cds_list_for_each_entry(proposal, &agree->proposals, link)
+		if (proposal->size == size && memcmp(proposal->body, command, size) == 0)
+			return true;
+	return false;
+}
 
 int agree_propose(struct agree *agree, const void *command, uint32_t size)
 {
@@ -17,6 +30,8 @@ int agree_propose(struct agree *agree, const void *command, uint32_t size)
 
 	if (!agree_is_open(agree))
 		return -E_SHUTDOWN;
+	if (is_waiting(agree, command, size))
+		return 0;
 	if (agree->proposal_count == ENGINE_QUEUE_COUNT ||
 	    agree->proposal_bytes + size > ENGINE_QUEUE_MAX)
 		return -EAGAIN;

@@ -73,6 +73,7 @@ static void test_full_queue_says_again(void **state)
 	member = &bed->members[0];
 	member->proposed = 1; /* the zeroes are command 0 of member 0 */
 	while (rc == 0 && taken < 1000) {
+		memcpy(big + ENGINE_COMMAND_MAX / 2, &taken, sizeof(taken)); /* no two are equal */
 		rc = engine_propose(member->engine, big, ENGINE_COMMAND_MAX);
 		taken += rc == 0;
 	}
