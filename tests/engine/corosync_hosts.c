@@ -1,6 +1,7 @@
 /* corosync_hosts.h */
 #include "tests/engine/corosync_hosts.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -204,8 +205,34 @@ void corosync_hosts_cut(struct corosync_hosts *hosts, unsigned host, bool is_cut
 	(void)sh("ip link set host%u %s", host, is_cut ? "down" : "up");
 }
 
+/* Threads that call corosync's libraries, for connections that were given up. */
+static bool has_callers(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && (entry = readdir(dir))) {
+		char path[300], name[16] = "";
+		FILE *file;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+		file = fopen(path, "r");
+		if (!file)
+			continue;
+		if (fgets(name, sizeof(name), file))
+			found |= strncmp(name, "cpg-", 4) == 0 || strncmp(name, "host-", 5) == 0;
+		(void)fclose(file);
+	}
+	if (dir)
+		(void)closedir(dir);
+	return found;
+}
+
 void corosync_hosts_done(struct corosync_hosts *hosts)
 {
+	for (unsigned tries = 0; tries < 100 && has_callers(); tries++)
+		(void)usleep(50000);
 	for (unsigned i = 0; i < hosts->count; i++) {
 		corosync_hosts_signal(hosts, i, SIGKILL);
 		if (hosts->hosts[i].holder > 0) {

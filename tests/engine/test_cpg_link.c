@@ -347,6 +347,8 @@ int main(void)
 		(void)fprintf(stderr, "skipped: %s\n", why);
 		return 77;
 	}
+	if (getenv("TEST_ONLY"))
+		cmocka_set_test_filter(getenv("TEST_ONLY"));
 	failed = cmocka_run_group_tests_name("cpg link", tests, NULL, NULL);
 	corosync_hosts_done(&hosts);
 	return failed != 0;
