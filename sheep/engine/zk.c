@@ -18,7 +18,7 @@
 #include "lib/base/text.h"
 #include "sheep/engine/zk_priv.h"
 
-#define SESSION_TIMEOUT_MS 2000 /* the servers have bounds of their own: 2 to 20 ticks */
+#define SESSION_TIMEOUT_MS 1500 /* the servers have bounds of their own: 2 to 20 ticks */
 #define TELL_FIRST_NS	   NS_PER_S
 #define TELL_NS		   (10 * NS_PER_S) /* between two lines about waiting */
 #define LEAVE_NS	   (2 * NS_PER_S)  /* to write down that we leave */

@@ -1,12 +1,13 @@
 /*
  * How many commands a second an engine takes, and how long each needs to be committed.
  *
- *   bench_engine SPEC                          a member that only follows, until it is killed
- *   bench_engine SPEC SECONDS [WINDOW [SIZE]]  a member that proposes for so long, WINDOW commands of SIZE bytes
- *                                              under way at a time; prints one line of JSON
+ *   bench_engine SPEC DIR                          a member that only follows, until it is killed
+ *   bench_engine SPEC DIR SECONDS SIZE WINDOW...   a member that proposes commands of SIZE bytes, for so long with WINDOW
+ *                                                  under way at a time, for each; prints a line of JSON for each
  *
- * Each process is a node of its own. Commands that are not seen for two seconds are proposed again, as any user of an engine
- * must. tests/bench/engines.sh runs this on several hosts.
+ * DIR is for the files of an engine that has some on each node. Each process is a node of its own. Commands that are
+ * not seen for two seconds are proposed again, as any user of an engine must. tests/bench/engines.sh runs
+ * this on several hosts.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 #define WINDOW_MAX 1024u
 #define AGAIN_NS   (2 * NS_PER_S)
+#define LOOK_NS	   (50 * NS_PER_MS)
 
 /* How each command begins; the rest is zeroes. */
 struct mark {
@@ -36,6 +38,7 @@ struct bench {
 	struct loop_timer timer;
 	struct slot slots[WINDOW_MAX];
 	unsigned window;
+	char **windows; /* those still to come; NULL behind them */
 	uint32_t size;
 	uint64_t start, number;
 	uint64_t seconds, begin_ns, end_ns;
@@ -56,9 +59,6 @@ static void propose(struct bench *bench, struct slot *slot)
 
 static void begin_slot(struct bench *bench, struct slot *slot)
 {
-	slot->number = 0;
-	if (bench->is_over)
-		return;
 	slot->number = ++bench->number;
 	slot->first_ns = loop_clock(bench->loop);
 	propose(bench, slot);
@@ -102,16 +102,37 @@ static void on_commit(void *context, uint64_t index, const void *command, uint32
 	}
 }
 
+static void begin(struct bench *bench)
+{
+	bench->begin_ns = loop_clock(bench->loop);
+	for (unsigned i = 0; i < bench->window; i++)
+		begin_slot(bench, &bench->slots[i]);
+	loop_timer_start(bench->loop, &bench->timer, loop_now(bench->loop) + LOOK_NS);
+}
+
+static void next_window(struct bench *bench)
+{
+	unsigned long window = *bench->windows ? strtoul(*bench->windows++, NULL, 10) : 0;
+
+	bench->window = (unsigned)min_of(window, (unsigned long)WINDOW_MAX);
+	bench->committed = bench->again = bench->sum_ns = bench->max_ns = 0;
+	if (bench->window) {
+		begin(bench);
+		return;
+	}
+	bench->is_over = true;
+	engine_leave(bench->engine);
+}
+
 static void on_timer(struct loop_timer *timer)
 {
 	struct bench *bench = container_of_type(timer, struct bench, timer);
 	uint64_t now = loop_clock(bench->loop);
 
 	if (now >= bench->begin_ns + bench->seconds * NS_PER_S) {
-		bench->is_over = true;
 		bench->end_ns = now;
 		tell(bench);
-		engine_leave(bench->engine);
+		next_window(bench);
 		return;
 	}
 	for (unsigned i = 0; i < bench->window; i++) {
@@ -120,7 +141,7 @@ static void on_timer(struct loop_timer *timer)
 		bench->again++;
 		propose(bench, &bench->slots[i]);
 	}
-	loop_timer_start(bench->loop, timer, loop_now(bench->loop) + 50 * NS_PER_MS);
+	loop_timer_start(bench->loop, timer, loop_now(bench->loop) + LOOK_NS);
 }
 
 static int on_install(void *context, uint64_t index, const void *image, size_t size,
@@ -135,14 +156,6 @@ static int on_snapshot(void *context, struct engine_image *out)
 	out->data = calloc(1, 1);
 	out->size = 1;
 	return out->data ? 0 : -ENOMEM;
-}
-
-static void begin(struct bench *bench)
-{
-	bench->begin_ns = loop_clock(bench->loop);
-	for (unsigned i = 0; i < bench->window; i++)
-		begin_slot(bench, &bench->slots[i]);
-	loop_timer_start(bench->loop, &bench->timer, loop_now(bench->loop));
 }
 
 static void on_ready(void *context)
@@ -166,7 +179,7 @@ static void on_quorum(void *context, bool has_quorum)
 	struct bench *bench = context;
 
 	if (has_quorum && bench->is_ready && bench->seconds && !bench->begin_ns)
-		begin(bench);
+		next_window(bench);
 }
 
 static void on_failed(void *context, const struct error *err)
@@ -207,13 +220,13 @@ int main(int argc, char **argv)
 	struct engine_options options = {0};
 	struct error err = {0};
 
-	if (argc < 2 || !bench) {
-		fprintf(stderr, "usage: bench_engine SPEC [SECONDS [WINDOW [SIZE]]]\n");
+	if (argc < 3 || !bench) {
+		fprintf(stderr, "usage: bench_engine SPEC DIR [SECONDS SIZE WINDOW...]\n");
 		return 64;
 	}
-	bench->seconds = number_of(argc, argv, 2, 0, 86400);
-	bench->window = number_of(argc, argv, 3, 1, WINDOW_MAX);
+	bench->seconds = number_of(argc, argv, 3, 0, 86400);
 	bench->size = number_of(argc, argv, 4, 200, ENGINE_COMMAND_MAX);
+	bench->windows = argv + min_of(argc, 5);
 	if (bench->size < sizeof(struct mark))
 		bench->size = sizeof(struct mark);
 	bench->timer.fire = on_timer;
@@ -222,6 +235,7 @@ int main(int argc, char **argv)
 	bench->start = random_u64(loop_random(bench->loop)) | 1;
 	options.self.node = uuid_make(loop_random(bench->loop));
 	options.self.start = bench->start;
+	options.dir = argv[2];
 	if (engine_open(argv[1], bench->loop, &options, &callbacks, bench, &bench->engine, &err) <
 	    0)
 		goto fail;

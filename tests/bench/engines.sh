@@ -32,18 +32,16 @@ leader() {
 # ---- commands ----
 
 commands() { # KIND
-	local i members=() window out rate=()
+	local i members=()
 	for i in 2 3; do
-		${sheep_enter[$i]} "$bench" "$(bench_spec)" >"$work/member$i.out" 2>&1 </dev/null &
+		${sheep_enter[$i]} "$bench" "$(bench_spec)" "$work/bench$i" >"$work/member$i.out" 2>&1 </dev/null &
 		members+=($!)
 		background+=($!)
-		wait_until 30 grep -q ready "$work/member$i.out"
 	done
-	for window in 1 32; do
-		on 1 timeout 60 "$bench" "$(bench_spec)" 5 $window >"$work/commands" 2>"$work/commands.log" || fail "bench_engine"
-		out=$(jq -r '"\(.per_second) | \(.mean_ms) | \(.max_ms)"' "$work/commands")
-		echo "| $1 | $window | $out |" >>"$work/rates"
-	done
+	for i in 2 3; do wait_until 30 grep -q ready "$work/member$i.out"; done
+	on 1 timeout 60 "$bench" "$(bench_spec)" "$work/bench1" 5 200 1 32 >"$work/commands" 2>"$work/commands.log" ||
+		fail "bench_engine"
+	jq -r '"| \(.engine) | \(.window) | \(.per_second) | \(.mean_ms) | \(.max_ms) |"' "$work/commands" >>"$work/rates"
 	kill "${members[@]}"
 	wait "${members[@]}" || true
 }
@@ -132,7 +130,7 @@ all_down() {
 	local i
 	for i in "${!sheep_pid[@]}"; do kill_sheep "$i"; done
 	hosts_down
-	rm -rf "$work"/store? "$work"/run? "$work"/zookeeper? "$work"/corosync? "$work"/state*
+	rm -rf "$work"/store? "$work"/run? "$work"/zookeeper? "$work"/corosync? "$work"/state* "$work"/bench*
 }
 
 measure() { # KIND

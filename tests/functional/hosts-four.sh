@@ -52,7 +52,7 @@ wait_healthy 4 >"$work/out"
 load_begin 1 2 3 4
 rounds=${SHEEPFOLD_LONG:+6}
 for ((round = 1; round <= ${rounds:-1}; round++)); do
-	split "1 2" "3 4"
+	part "1 2" "3 4"
 	for i in 3 4; do wait_until 20 is_silent $i; done
 	# What has no copy, or no majority, over there is served here: by ZooKeeper's two servers of three.
 	if [ "$ENGINE" = zookeeper ]; then wait_until 30 served_by_two; else is_silent 1 && is_silent 2; fi
@@ -61,7 +61,7 @@ for ((round = 1; round <= ${rounds:-1}; round++)); do
 	healthy_again 4 "two and two"
 done
 # Nobody has a majority.
-split "1 2" 3 4
+part "1 2" 3 4
 for i in 1 2 3 4; do wait_until 20 is_silent $i; done
 for i in 1 2 3 4; do is_silent $i || fail "host $i is in a minority, and is answered"; done
 heal

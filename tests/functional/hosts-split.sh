@@ -55,7 +55,7 @@ flapping() { # HOST TIMES
 all_alone() {
 	local i
 	load_begin 1 2 3
-	split 1 2 3
+	part 1 2 3
 	for i in 1 2 3; do wait_until 20 is_silent $i; done
 	for i in 1 2 3; do is_silent $i || fail "host $i is alone, and is answered"; done
 	heal

@@ -4,7 +4,7 @@
 #	. "${top_srcdir:?}/tests/functional/hosts.sh"
 #	hosts_up 3 zookeeper		# three hosts, their engine runs; $engine is its spec
 #	start_cluster 3
-#	split "1 2" "3"; ... heal
+#	part "1 2" "3"; ... heal
 #
 # A host is a network namespace and a mount namespace (its own /run) without a name: they live as long as the
 # process that holds them, which ends with the test, however that ends. All hosts hang on one bridge, which is
@@ -113,13 +113,13 @@ cut_way() {
 	on_switch nft add element bridge cuts drops "{ h$1 . h$2 }"
 }
 
-# cut A B: neither hears the other.
-cut() {
+# cut_link A B: neither hears the other.
+cut_link() {
 	on_switch nft add element bridge cuts drops "{ h$1 . h$2, h$2 . h$1 }"
 }
 
-# split "HOST..." "HOST..." ...: these groups do not hear each other; at once.
-split() {
+# part "HOST..." "HOST..." ...: these groups do not hear each other; at once.
+part() {
 	local elements='' a b i j
 	for ((i = 1; i <= $#; i++)); do
 		for ((j = 1; j <= $#; j++)); do
@@ -141,7 +141,7 @@ others_of() {
 
 # isolate HOST: from all others, both ways.
 isolate() {
-	split "$1" "$(others_of "$1")"
+	part "$1" "$(others_of "$1")"
 }
 
 # All links are whole again, but for unplugged ones.
@@ -235,6 +235,7 @@ zookeeper_recommended() {
 zookeeper_start() {
 	[ "$1" -le "$zookeeper_servers" ] || return 0
 	${sheep_enter[$1]} java -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.preAllocSize=4096 \
+		-Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS" \
 		-cp $zookeeper_jar:/usr/share/java/slf4j-simple.jar org.apache.zookeeper.server.quorum.QuorumPeerMain "$work/zoo$1.cfg" \
 		>>"$work/zookeeper$1.log" 2>&1 </dev/null &
 	engine_pid[$1]=$!
