@@ -55,6 +55,7 @@ struct beacon_peer {
 	uint64_t promised_ns;	   /* we take nothing over before */
 	uint64_t deaf_ns;	   /* since when it renounces, one after another; 0: it does not */
 	struct beacon_hold *holds; /* uthash */
+	uint64_t told_ns;	   /* when the log was last told that we take over */
 };
 
 struct pg_beacons {

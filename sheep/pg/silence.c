@@ -20,6 +20,7 @@
 #include "sheep/pg/pg_priv.h"
 
 #define ROWS_MAX 1024u /* of one command; more follow in others */
+#define TELL_NS	 (10 * NS_PER_S)
 _Static_assert(ROWS_MAX <= CLUSTER_TAKEOVERS_MAX, "a command takes them");
 
 /* ---- holds ---- */
@@ -117,10 +118,23 @@ static uint32_t candidate(const struct beacon_peer *peer, const struct cluster_p
 struct batch {
 	struct beacon_peer *peer;
 	uint64_t now, due_ns, step_ns, since_ns;
-	uint64_t again_ns; /* when one of them is to be proposed again */
-	uint32_t count;
+	uint64_t again_ns;     /* when one of them is to be proposed again */
+	uint32_t count, fresh; /* fresh: asked for the first time */
 	struct cluster_takeover rows[ROWS_MAX];
 };
+
+/* What is asked for again and again, for as long as the log does not decide, is told once in a while. */
+static void batch_tell(struct batch *batch)
+{
+	struct beacon_peer *peer = batch->peer;
+
+	if (!batch->fresh && batch->now < peer->told_ns + TELL_NS)
+		return;
+	peer->told_ns = batch->now;
+	log_warning("node %u: %s for %llu ms: taking over %u placement groups", peer->node,
+		    peer->deaf_ns ? "hears nothing" : "no beacons",
+		    (unsigned long long)((batch->now - batch->since_ns) / NS_PER_MS), batch->count);
+}
 
 static void batch_send(struct batch *batch)
 {
@@ -128,12 +142,11 @@ static void batch_send(struct batch *batch)
 
 	if (batch->count == 0)
 		return;
-	log_warning("node %u: %s for %llu ms: taking over %u placement groups", batch->peer->node,
-		    batch->peer->deaf_ns ? "hears nothing" : "no beacons",
-		    (unsigned long long)((batch->now - batch->since_ns) / NS_PER_MS), batch->count);
+	batch_tell(batch);
 	home->counters.silent_takeovers += batch->count;
 	pg_set_propose(home, cluster_command_pg_takeover(batch->rows, batch->count));
 	batch->count = 0;
+	batch->fresh = 0;
 	SIM_POINT(TAKEOVER_PROPOSED);
 }
 
@@ -153,6 +166,7 @@ static void ask(struct batch *batch, const struct cluster_pg *row, uint32_t stor
 		hold->store = store;
 		hold->epoch = row->epoch;
 		HASH_ADD(hh, batch->peer->holds, pg, sizeof(hold->pg), hold);
+		batch->fresh++;
 	}
 	hold->proposed_ns = batch->now;
 	batch->again_ns = min_of(batch->again_ns, batch->now + PG_PROPOSE_NS);
