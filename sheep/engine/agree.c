@@ -518,5 +518,7 @@ void agree_stats_get(const struct agree *agree, struct agree_stats *out)
 	out->term = agree->term;
 	out->commit = agree->log.commit;
 	out->last = agree_last(agree).index;
+	out->copy = agree->log_id;
 	out->voters = agree->voters.count;
+	out->voter_changes = agree->log.voter_entries;
 }

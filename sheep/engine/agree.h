@@ -161,7 +161,9 @@ struct uuid agree_log(const struct agree *agree); /* null: not known yet */
 struct agree_stats {
 	uint64_t term, commit, last;
 	uint64_t proposals_again, elections, truncated, images_sent, images_taken, frames;
+	uint64_t copy; /* the number of our copy of the log; 0: none is on disk */
 	uint32_t voters, members;
+	uint32_t voter_changes; /* in entries that are not committed */
 	bool is_leader;
 };
 void agree_stats_get(const struct agree *agree, struct agree_stats *out);

@@ -45,6 +45,7 @@ void on_ack(struct agree *agree, struct agree_peer *peer, const struct cpg_messa
 	    peer == agree->me)
 		return;
 	peer->acked = max_of(peer->acked, index);
+	peer->helped_ns = agree_now(agree);
 	seen_ack(agree, peer, term, index);
 	agree_count_acks(agree);
 	agree_lead_nodes(agree);

@@ -135,6 +135,10 @@ static void next_done(struct agree *agree)
 	disk->written = 0;
 	if (disk->flying_log_id == agree->next_log_id)
 		agree->next_log_id = 0;
+	if (agree->log_id != disk->flying_log_id) {
+		agree->told_ack = 0; /* by that copy nothing was acknowledged */
+		agree->want_ack = true;
+	}
 	agree->log_id = disk->flying_log_id;
 	if (agree->me && agree->me->log_id != agree->log_id) {
 		agree->me->log_id = agree->log_id;
@@ -221,15 +225,30 @@ void agree_compact_go(struct agree *agree)
 	write_image(agree, data, size, point, false);
 }
 
+/* The last entry that nobody who is being helped needs from us. */
+static uint64_t not_needed(struct agree *agree)
+{
+	uint64_t end = agree->disk.image.index, now = agree_now(agree);
+	const struct agree_peer *peer;
+
+	if (agree->role != AGREE_LEAD)
+		return end;
+	end = min_of(end, agree->sent); /* alone we commit before the others hear of it */
+	cds_list_for_each_entry(peer, &agree->peers, link) {
+		if (!peer->is_behind || now > peer->helped_ns + AGREE_HELP_NS)
+			continue;
+		end = min_of(end, peer->gets_image ? agree->image_point.index : peer->next - 1);
+	}
+	return end;
+}
+
 /* Some of what the image has is kept, for members that are only a little behind. */
 static void forget_entries(struct agree *agree)
 {
 	uint64_t keep = agree->compact_bytes ? agree->compact_bytes / 2 : AGREE_COMPACT_BYTES / 2;
-	uint64_t index = agree->log.base.index, end = agree->disk.image.index;
+	uint64_t index = agree->log.base.index, end = not_needed(agree);
 	size_t bytes = agree->log.bytes;
 
-	if (agree->role == AGREE_LEAD)
-		end = min_of(end, agree->sent); /* alone we commit before the others hear of it */
 	while (bytes > keep && index < end) {
 		const struct agree_entry *entry = agree_at(agree, ++index);
 

@@ -49,7 +49,7 @@ static void judge_copy(struct agree *agree, const struct agree_peer *peer)
 	if (!peer->log_id || peer == agree->me)
 		return;
 	seen = agree_seen(agree, peer->log_id);
-	if (seen->is_regressed ||
+	if (seen->is_regressed || !RULE(G2_REGRESSED) ||
 	    (peer->term >= seen->promised && !point_is_before(peer->last, seen->acked)))
 		return;
 	seen->is_regressed = true;
@@ -256,6 +256,8 @@ void agree_consider(struct agree *agree)
 		return;
 	if (!all_spoke(agree) && agree_now(agree) < agree->round_ns)
 		return;
+	if (agree_now(agree) < agree->granted_until_ns)
+		return; /* who was promised a term has its time */
 	if (best_voter(agree, &voters) == agree->me)
 		ask(agree);
 }
@@ -478,8 +480,9 @@ void on_ask(struct agree *agree, struct agree_peer *peer, const struct cpg_messa
 		agree_see_term(agree, term, "another member asks for a later term");
 		agree->promised = term;
 		agree->promised_to = peer->node;
+		agree->granted_until_ns = agree_now(agree) + AGREE_ROUND_NS;
 		if (agree->role == AGREE_SEEK)
-			agree->round_ns = agree_now(agree) + AGREE_ROUND_NS;
+			agree->round_ns = agree->granted_until_ns;
 	} else if (term > agree->term) {
 		agree_see_term(agree, term, "another member asks for a later term");
 	}

@@ -283,6 +283,7 @@ void agree_install(struct agree *agree)
 	if (was_voter && !agree_voters_have(&voters, &agree->self.node, agree->log_id))
 		agree_renew_copy(agree);
 	agree->stats.images_taken++;
+	log_debug("corosync: the state at entry %llu came", (unsigned long long)index);
 	if (user_index > agree->log.user_index) {
 		agree->log.user_index = user_index;
 		if (agree_is_open(agree) &&
@@ -297,6 +298,7 @@ void agree_install(struct agree *agree)
 		agree_outbox_seen(agree, row->sequence);
 		agree_become_ready(agree);
 	}
+	agree->need_ns = 0;
 	answer_part(agree, index, disk->image_data_size);
 	agree_disk_go(agree);
 }

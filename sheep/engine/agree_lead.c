@@ -204,6 +204,7 @@ void on_need(struct agree *agree, struct agree_peer *peer, const struct cpg_mess
 	    agree_term_at(agree, last) != from_le64(need->last_term))
 		last = min_of(from_le64(need->commit), agree_last(agree).index);
 	peer->is_behind = true;
+	peer->helped_ns = now;
 	peer->gets_image = false;
 	peer->flying = 0;
 	peer->next = last + 1;
@@ -214,6 +215,8 @@ void on_need(struct agree *agree, struct agree_peer *peer, const struct cpg_mess
 		peer->image_offset = 0;
 		peer->asked_ns = 0;
 	}
+	log_debug("corosync: node %u has %llu entries: it gets %s", peer->id.node,
+		  (unsigned long long)last, peer->gets_image ? "the state" : "the rest");
 }
 
 void on_received(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
@@ -228,6 +231,7 @@ void on_received(struct agree *agree, struct agree_peer *peer, const struct cpg_
 		return;
 	peer->image_offset = min_of(offset, agree->image_size);
 	peer->asked_ns = 0;
+	peer->helped_ns = agree_now(agree);
 	if (peer->image_offset < agree->image_size)
 		return;
 	peer->gets_image = false;

@@ -214,9 +214,7 @@ void agree_link(struct agree *agree, const struct uuid *node, uint64_t start, bo
 	row = suspect(agree, node, start);
 	row->is_closed = is_closed;
 	row->closed_ns = agree_now(agree);
-	if (!is_closed)
-		row->is_lost = false; /* it lives */
-	else if (row->is_lost)
+	if (is_closed && row->is_lost)
 		agree_turn_soon(agree); /* nothing is told in here */
 }
 

@@ -43,6 +43,7 @@
 #define AGREE_SILENCE_NS    (1250 * NS_PER_MS) /* a leader that did not is given up */
 #define AGREE_ROUND_NS	    (300 * NS_PER_MS)  /* for states, votes; then once more */
 #define AGREE_AGAIN_NS	    (500 * NS_PER_MS)  /* until a request for help is repeated */
+#define AGREE_HELP_NS	    (3 * NS_PER_S) /* entries are kept for who is helped, as long as it gets on */
 #define AGREE_PROPOSE_NS    (1000 * NS_PER_MS) /* until a proposal is */
 #define AGREE_BLOCKED_NS    (5 * NS_PER_MS)
 #define AGREE_LEAVE_NS	    (1000 * NS_PER_MS)
@@ -128,9 +129,10 @@ struct agree_peer {
 	uint64_t acked;
 	/* we lead, it is behind */
 	bool is_behind;
-	uint64_t next;	   /* entry that it gets next */
-	uint64_t flying;   /* through here is on its way to it */
-	uint64_t asked_ns; /* when it was sent last */
+	uint64_t next;	    /* entry that it gets next */
+	uint64_t flying;    /* through here is on its way to it */
+	uint64_t helped_ns; /* when it last said what it needs, or got on */
+	uint64_t asked_ns;  /* when it was sent last */
 	bool gets_image;
 	uint64_t image_offset;
 };
@@ -247,8 +249,9 @@ struct agree {
 	struct agree_peer *me, *head; /* ourselves; the leader we follow */
 	struct agree_id self_id;
 	uint64_t view_digest, peer_number, told_members;
-	uint64_t round_ns; /* end of the round of SEEK or ASK */
-	uint32_t rounds;   /* without a leader */
+	uint64_t granted_until_ns; /* somebody else was promised a term lately */
+	uint64_t round_ns;	   /* end of the round of SEEK or ASK */
+	uint32_t rounds;	   /* without a leader */
 	uint64_t born_ns;  /* the view, and votequorum's word, are old enough for a first log */
 	uint64_t heard_ns; /* of the leader */
 	uint64_t twice_ns; /* another start of our node is here since; 0: none */

@@ -135,8 +135,7 @@ static uint32_t count_voters(struct agree *agree, const struct agree_voters *vot
 		    !agree_voters_have(voters, &peer->node, peer->log_id))
 			continue;
 		++*here;
-		if (counts(agree, peer) &&
-		    !(RULE(G2_REGRESSED) && agree_is_regressed(agree, peer->log_id)))
+		if (counts(agree, peer) && !agree_is_regressed(agree, peer->log_id))
 			count++;
 	}
 	return count;
@@ -283,6 +282,7 @@ void agree_take_view(struct agree *agree, const struct agree_view *view)
 		return;
 	}
 	agree->view_digest = digest_of(view);
+	agree->granted_until_ns = 0;
 	cds_list_for_each_entry(peer, &agree->peers, link) {
 		peer->is_heard = false;
 		peer->is_skipped = false;
