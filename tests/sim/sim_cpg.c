@@ -388,11 +388,13 @@ void links_change(struct node *node, bool is_closed)
 	for (unsigned i = 0; i < sim->options.nodes; i++) {
 		struct node *other = &sim->nodes[i];
 		struct event *event;
+		uint64_t at;
 
 		if (other == node || !other->core || other->group != node->group)
 			continue;
-		event = sim_cpg_at(sim, sim->now + sim_cpg_below(sim, 20 * NS_PER_MS), link_event,
-				   other);
+		at = sim->now + sim_cpg_below(sim, 20 * NS_PER_MS);
+		node->link_ns[i] = max_of(at, node->link_ns[i] + 1); /* in their order */
+		event = sim_cpg_at(sim, node->link_ns[i], link_event, other);
 		event->uuid = node->uuid;
 		event->number = node->start << 1 | is_closed;
 	}

@@ -82,6 +82,7 @@ struct node {
 	uint64_t start;
 	bool is_connected; /* to the daemon; is_member: its own join was delivered */
 	bool is_member, is_paused;
+	uint64_t link_ns[SIM_CPG_NODES]; /* when the others see its connections change next */
 	struct event *timer, *handing;
 	struct cds_list_head inbox;
 	/* the daemon */
