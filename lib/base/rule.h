@@ -47,6 +47,7 @@
 	X(S1_COMMIT_FLOOR, "nothing is committed by fewer than min_insync members") \
 	X(T1_ALL_TAILS, "a new primary serves when every member has told its tail") \
 	X(T2_SETTLE, "objects that a tail names are settled before they are served") \
+	X(T2_OWN_CONTENT, "an object in doubt is settled with one store's content and requests") \
 	X(T2_COMMIT_POINT, "no commit point is told before all that is in doubt is committed") \
 	X(T2_TAIL_OF_JOINER, "a joining store gets the tail of its primary before its expand") \
 	X(T2_TAIL_KEPT, "commit points and tails survive checkpoint and cleaner") \

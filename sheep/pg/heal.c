@@ -5,8 +5,9 @@
  *
  * What our own copy claims to have is not compared: a block that fails its checksum has the right
  * sum in the index. Under the lock nothing of the object is in flight, and every member in sync has
- * all that is committed: so any of their copies is right, with its version. A member that cannot be
- * asked now is asked again. When all of them say no, clients get an error; and when nobody is away who
+ * all that is committed: so any of their copies is right, with its version. Not so while the object is in
+ * doubt: then only the very version that we had will do, and if a member in sync has another one, that
+ * member is to lead (settle.c). A member that cannot be asked now is asked again. When all of them say no, clients get an error; and when nobody is away who
  * could have it, what is left of the object is all there is of it (lost.c).
  */
 #include <stdlib.h>
@@ -63,7 +64,8 @@ static void heal_end(struct pg_heal *heal, int result)
 	heal->lead->heal_count--;
 	if (result < 0) {
 		heal->lead->vain_ns = loop_now(heal->set->loop);
-		tell_failure(heal, result);
+		if (result != -E_NOT_PRIMARY)
+			tell_failure(heal, result);
 	} else if (heal->is_fetched) {
 		heal->set->counters.objects_healed++;
 	}
@@ -127,6 +129,7 @@ void heal_rest(struct pg_heal *heal, uint64_t pause_ns)
 	heal->is_resting = true;
 	heal->any_later = false;
 	heal->tried = 0;
+	heal->heir = 0;
 	heal->again_ns = loop_now(heal->set->loop) + pause_ns;
 	pg_set_active(heal->pg);
 }
@@ -308,6 +311,18 @@ static void fetch_next(struct pg_heal *heal)
 
 /* ---- who has it ---- */
 
+/* It has another version, and only just the one that we had would do. */
+static void try_other(struct pg_heal *heal, uint32_t flags)
+{
+	bool is_open = pg_settle_is_open(heal->lead, &heal->key);
+	bool is_whole = !(flags & PEER_OBJECT_MISSING);
+
+	if (heal->is_in_sync && is_whole && !heal->heir)
+		heal->heir = heal->store;
+	/* What is ours and not committed it may have soon. */
+	try_next(heal, heal->is_in_sync && !is_open ? -E_VERSION : -E_MISSING);
+}
+
 static void on_heal_sums(struct pg_ask *ask, int result)
 {
 	struct pg_heal *heal = ask->owner;
@@ -332,7 +347,7 @@ static void on_heal_sums(struct pg_ask *ask, int result)
 		(struct version){.reign = from_le64(reply->reign), .n = from_le64(reply->n)};
 	if (heal->must_equal &&
 	    (!(flags & PEER_OBJECT_EXISTS) || version_compare(heal->version, heal->own) != 0)) {
-		try_next(heal, heal->is_in_sync ? -E_VERSION : -E_MISSING);
+		try_other(heal, flags);
 	} else if (!(flags & PEER_OBJECT_EXISTS)) {
 		append_delete(heal);
 	} else if (flags & PEER_OBJECT_MISSING) {
@@ -424,9 +439,13 @@ static bool is_somebody_away(struct pg_lead *lead)
 /* Everybody was asked. */
 static void heal_decide(struct pg_heal *heal)
 {
-	if (heal->any_later)
+	struct pg_lead *lead = heal->lead;
+
+	if (heal->heir && pg_settle_yield(lead, &heal->key, heal->heir))
+		heal_end(heal, -E_NOT_PRIMARY);
+	else if (heal->any_later || (heal->heir && !pg_settle_is_late(lead, &heal->key)))
 		rest(heal);
-	else if (!is_somebody_away(heal->lead))
+	else if (!is_somebody_away(lead))
 		heal_give_up(heal);
 	else
 		heal_end(heal, -E_LOST); /* others need the push's place, meanwhile */
@@ -461,7 +480,8 @@ static void heal_go(struct pg_heal *heal)
 		return;
 	}
 	heal->is_in_sync = member->kind == PG_MEMBER_ISR;
-	heal->must_equal = !heal->is_in_sync || is_uncommitted(heal);
+	heal->must_equal = !heal->is_in_sync || is_uncommitted(heal) ||
+			   pg_settle_is_open(heal->lead, &heal->key);
 	ask_member(heal, member->store);
 }
 

@@ -26,6 +26,7 @@ struct pg_heal {
 	uint32_t store;	   /* that is asked now */
 	bool is_in_sync;   /* this one */
 	bool must_equal;   /* it counts only with just the version that we had */
+	uint32_t heir;	   /* a member in sync that has it whole, in another version; 0: none */
 	bool is_fetched;   /* from one of them */
 	uint32_t salvages; /* tries to read what is good of ours */
 	struct version own, version;

@@ -368,9 +368,10 @@ static bool tick_member(struct pg_member *member, uint64_t now, bool stalled)
 {
 	struct pg_set *set = member->lead->pg->set;
 	bool more = !cds_list_empty(&member->calls) || member->owes_requests;
+	bool is_ours = member->owes_requests && member->lead->settle_unproved; /* it waits for us */
 
 	judge_silence(member);
-	if (!more || stalled)
+	if (!more || stalled || is_ours)
 		member->progress_ns = now;
 	else if (now - member->progress_ns > pg_set_time(set, CLUSTER_SETTING_WRITE_DEADLINE)) {
 		/* If it is we who are cut off, others are to lead, and need it. */
@@ -427,15 +428,41 @@ static bool tick_commit(struct pg_lead *lead, uint64_t now)
 	return more;
 }
 
+/*
+ * What is in doubt is damaged here, and only the heir can settle it (T2). What waits for that goes back to its
+ * gateway. Our entries are in nobody's log but ours: the next primary finds them in our tail.
+ */
+static bool must_yield(struct pg_lead *lead, uint32_t heir)
+{
+	struct pg *pg = lead->pg;
+
+	if (!heir || (pg->state != PG_SERVING && pg->state != PG_WAITING))
+		return false;
+	log_warning("pg %u: what is in doubt is damaged here: store %u is to lead", pg->id, heir);
+	lead->handover_ns = 0;
+	pg_enter(pg, PG_LEAVING, "another store is to settle");
+	pg_works_end(lead, -E_NOT_PRIMARY);
+	return true;
+}
+
+static bool is_busy(struct pg_lead *lead)
+{
+	return lead->entry_count > 0 || !cds_list_empty(&lead->works) || lead->garbage_running > 0;
+}
+
 /* The target's first should lead: stop, let what is in flight end, hand over. */
 static bool tick_handover(struct pg_lead *lead, uint64_t now)
 {
 	struct pg *pg = lead->pg;
-	uint32_t heir;
+	uint32_t heir = pg_settle_heir(lead);
+	bool yields = heir != 0;
 
+	if (must_yield(lead, heir))
+		return true;
 	if (pg->state != PG_SERVING && pg->state != PG_LEAVING)
 		return false;
-	heir = cluster_pg_successor(pg->set->map, &pg->row);
+	if (!yields)
+		heir = cluster_pg_successor(pg->set->map, &pg->row);
 	if (pg->state == PG_SERVING) {
 		if (heir && lead->settle_left == 0 && lead->heal_count == 0) {
 			lead->handover_ns = 0;
@@ -451,7 +478,7 @@ static bool tick_handover(struct pg_lead *lead, uint64_t now)
 		pg_advance(pg);
 		return false;
 	}
-	if (lead->entry_count > 0 || !cds_list_empty(&lead->works) || lead->garbage_running > 0)
+	if (!yields && is_busy(lead))
 		return true;
 	if (heir && (!lead->handover_ns || now >= lead->handover_ns + PG_PROPOSE_NS)) {
 		lead->handover_ns = now;
@@ -483,6 +510,8 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 	more |= tick_commit(lead, now);
 	pg_heal_wake(lead, now);
 	more |= lead->heal_count > 0;
+	if (lead->pg->state == PG_FENCED)
+		pg_settle_run(lead);
 	if (lead->pg->state == PG_SERVING || lead->pg->state == PG_WAITING) {
 		pg_settle_run(lead);
 		more |= lead->settle_left > 0;

@@ -275,6 +275,8 @@ void pg_member_resend(struct pg_member *member, uint64_t now)
 		return;
 	member->is_broken = false;
 	if (member->owes_requests) {
+		if (member->lead->settle_unproved)
+			return; /* they go when all that is in doubt is proved */
 		if (pg_requests_replace(member) < 0)
 			member->is_broken = true;
 		return;

@@ -6,6 +6,12 @@
  * Everything else is served at once. Until all of that is committed no commit point of our reign is
  * told to anybody, our own store included: so whoever comes after us finds in some tail all that we
  * had to settle.
+ *
+ * Where our copy of it is damaged, another member's will do only in the very version that we had. An older one
+ * lacks entries whose requests we remember as executed, a newer one has some that we would execute again.
+ * Content and requests have to be of one store: if only a member in sync has the object whole, that
+ * one is to lead, and settles it with its own (tick_handover() in lead.c). So first all of it is proved: read,
+ * and healed if need be. Only then members get our table of requests in place of theirs; their entries wait.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +21,7 @@
 
 #define SETTLES_RUNNING 16u	 /* objects of one PG at a time */
 #define VAIN_NS		NS_PER_S /* before what nobody can give now is asked for again */
+#define PROOF_NS	NS_PER_S /* after which damage is not waited for any more */
 
 struct pg_settle {
 	struct cds_list_head link; /* in the lead */
@@ -24,6 +31,10 @@ struct pg_settle {
 	struct pg_lock lock;
 	bool is_running;
 	bool is_out;	   /* a read, a heal or an entry */
+	bool is_proved;	   /* our copy was read, and is good; or that is not waited for any more */
+	bool is_damaged;   /* it was not good when we looked last */
+	bool is_sent;	   /* it has its entry */
+	uint32_t heir;	   /* who is to lead, since we cannot settle it; 0: nobody */
 	uint64_t again_ns; /* not before; nobody who is there has the object */
 	struct pg_heal_wait heal;
 	struct store_read read;
@@ -160,7 +171,7 @@ static void settle_submit(struct pg_settle *settle, bool exists)
 		settle_later(settle);
 		return;
 	}
-	settle->is_out = true;
+	settle->is_out = settle->is_sent = true;
 	lead->settle_sent++;
 	buffer_put(settle->read.data.buffer); /* the entry has what it needs of it */
 	settle->read.data.buffer = NULL;
@@ -179,6 +190,79 @@ static void on_settle_read(struct store_read *read, int result)
 	else
 		settle_submit(settle, true);
 	pg_set_release(set);
+}
+
+/* Our content is what counts from now on: also of the requests that made it. */
+static void replace_requests(struct pg_lead *lead)
+{
+	for (uint32_t i = 0; i < lead->member_count; i++) {
+		struct pg_member *member = lead->members[i];
+		if (!member->owes_requests)
+			continue;
+		member->progress_ns = loop_now(lead->pg->set->loop);
+		if (pg_requests_replace(member) < 0)
+			member->is_broken = true; /* the tick sends it */
+	}
+}
+
+static void prove(struct pg_settle *settle)
+{
+	if (settle->is_proved)
+		return;
+	settle->is_proved = true;
+	if (--settle->lead->settle_unproved == 0)
+		replace_requests(settle->lead);
+}
+
+static void settle_proved(struct pg_settle *settle)
+{
+	struct pg_lead *lead = settle->lead;
+
+	settle_later(settle);
+	prove(settle);
+	pg_settle_run(lead);
+}
+
+static void on_proof_read(struct store_read *read, int result)
+{
+	struct pg_settle *settle = container_of_type(read, struct pg_settle, read);
+	struct pg_set *set = settle->set;
+
+	settle->is_out = false;
+	if (!settle->lead)
+		settle_free(settle);
+	else if (result < 0)
+		settle_later(settle); /* missing by now: healed first, then */
+	else
+		settle_proved(settle);
+	pg_set_release(set);
+}
+
+static void settle_read(struct pg_settle *settle)
+{
+	const struct pg_plan_object *object = settle->object;
+	uint32_t begin = 0, end = OBJECT_BLOCKS;
+
+	settle->read = (struct store_read){
+		.done = settle->is_proved ? on_settle_read : on_proof_read,
+		.pg = settle->lead->id,
+		.family = object->family,
+		.index = object->key.index,
+		.layers = &settle->object->key.layer,
+		.layer_count = 1,
+		.count = OBJECT_BLOCKS,
+		.crcs = settle->crcs,
+		.states = settle->states,
+	};
+	if (!settle->is_proved && !object->is_whole) {
+		begin = bitmap_next(object->blocks, OBJECT_BLOCKS, 0);
+		while (end > begin + 1 && !bitmap_test(object->blocks, end - 1))
+			end--;
+		settle->read.block = begin < OBJECT_BLOCKS ? begin : 0;
+		settle->read.count = end - settle->read.block;
+	}
+	pg_set_hold(settle->set);
+	store_read(pg_store_of(settle->lead->pg), &settle->read);
 }
 
 static void settle_go(struct pg_settle *settle);
@@ -204,6 +288,8 @@ static void settle_go(struct pg_settle *settle)
 	int exists = store_object(store, settle->lead->id, &settle->object->key, &object);
 
 	settle->is_running = true;
+	settle->is_damaged = exists > 0 && object.is_missing;
+	settle->heir = 0;
 	settle->lead->settle_running++;
 	/* Reads do not see yet what the old primary sent last: it would be settled as never written. */
 	if (exists > 0 && object.is_in_flight) {
@@ -211,7 +297,10 @@ static void settle_go(struct pg_settle *settle)
 		return;
 	}
 	if (exists <= 0) {
-		settle_submit(settle, false);
+		if (settle->is_proved)
+			settle_submit(settle, false);
+		else
+			settle_proved(settle);
 		return;
 	}
 	settle->is_out = true;
@@ -220,19 +309,7 @@ static void settle_go(struct pg_settle *settle)
 		pg_heal_object(settle->lead, &settle->object->key, PG_HEAL_LOCKED, &settle->heal);
 		return;
 	}
-	settle->read = (struct store_read){
-		.done = on_settle_read,
-		.pg = settle->lead->id,
-		.family = settle->object->family,
-		.index = settle->object->key.index,
-		.layers = &settle->object->key.layer,
-		.layer_count = 1,
-		.count = OBJECT_BLOCKS,
-		.crcs = settle->crcs,
-		.states = settle->states,
-	};
-	pg_set_hold(settle->set);
-	store_read(store, &settle->read);
+	settle_read(settle);
 }
 
 /* Where nothing can be committed, those that have their entry hold up nobody else. */
@@ -242,18 +319,43 @@ static bool is_busy(const struct pg_lead *lead)
 	       SETTLES_RUNNING;
 }
 
+/*
+ * What is damaged and cannot be had from anybody who is there, nor be left to anybody, keeps others waiting no
+ * longer: it is healed later, or lost.
+ */
+static void tick_proofs(struct pg_lead *lead, uint64_t now)
+{
+	struct pg_settle *settle;
+	bool any = false;
+
+	for (uint32_t i = 0; i < lead->member_count; i++)
+		any |= lead->members[i]->kind == PG_MEMBER_ISR &&
+		       pg_member_is_lost(lead->members[i]);
+	if (any || !lead->proof_ns)
+		lead->proof_ns = now;
+	if (now < lead->proof_ns + PROOF_NS)
+		return;
+	cds_list_for_each_entry(settle, &lead->settles, link)
+		if (settle->is_damaged)
+			prove(settle);
+}
+
 void pg_settle_run(struct pg_lead *lead)
 {
 	uint64_t now = loop_now(lead->pg->set->loop);
 	struct pg_settle *settle;
 
-	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING)
+	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING &&
+	    (lead->pg->state != PG_FENCED || !lead->settle_unproved))
 		return;
+	if (lead->settle_unproved && lead->pg->state != PG_FENCED)
+		tick_proofs(lead, now);
 again:
 	if (is_busy(lead))
 		return;
 	cds_list_for_each_entry(settle, &lead->settles, link) {
-		if (settle->is_running || !settle->lock.is_granted || now < settle->again_ns)
+		if (settle->is_running || !settle->lock.is_granted || now < settle->again_ns ||
+		    (settle->is_proved && lead->settle_unproved))
 			continue;
 		settle_go(settle);
 		if (!settle->is_running)
@@ -261,6 +363,60 @@ again:
 		goto again;
 	}
 }
+
+/* ---- what we cannot settle ---- */
+
+static struct pg_settle *find_open(const struct pg_lead *lead, const struct object_key *key)
+{
+	struct pg_settle *settle;
+
+	cds_list_for_each_entry(settle, &lead->settles, link)
+		if (!settle->is_sent && object_key_compare(&settle->object->key, key) == 0)
+			return settle;
+	return NULL;
+}
+
+bool pg_settle_is_open(const struct pg_lead *lead, const struct object_key *key)
+{
+	return RULE(T2_OWN_CONTENT) && (!lead->has_settled || find_open(lead, key));
+}
+
+bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key)
+{
+	const struct pg_settle *settle = find_open(lead, key);
+
+	return settle && settle->is_proved;
+}
+
+bool pg_settle_yield(struct pg_lead *lead, const struct object_key *key, uint32_t store)
+{
+	struct pg_settle *settle = find_open(lead, key);
+	const struct cluster_seat *seat = cluster_pg_seat(&lead->pg->row, store);
+
+	/* One with holes of its own might give the lead back for another object, for ever. */
+	if (!settle || settle->is_proved || !seat || seat->flags)
+		return false;
+	settle->heir = store;
+	return true;
+}
+
+uint32_t pg_settle_heir(const struct pg_lead *lead)
+{
+	const struct cluster_seat *own = cluster_pg_seat(&lead->pg->row, lead->pg->store->id);
+	const struct pg_settle *settle;
+
+	if (!lead->settle_unproved || !own || !(own->flags & CLUSTER_SEAT_HOLES))
+		return 0; /* the log is to know first why */
+	cds_list_for_each_entry(settle, &lead->settles, link) {
+		const struct cluster_seat *seat = cluster_pg_seat(&lead->pg->row, settle->heir);
+		if (settle->heir && seat && !seat->flags &&
+		    cluster_store_is_up(lead->pg->set->map, settle->heir))
+			return settle->heir;
+	}
+	return 0;
+}
+
+/* ---- the beginning and the end ---- */
 
 /* A push to a joining store had it; clients queue behind us. */
 static void on_settle_granted(struct pg_lock *lock)
@@ -286,6 +442,7 @@ static int settle_new(struct pg_lead *lead, struct pg_plan_object *object)
 	}
 	cds_list_add_tail(&settle->link, &lead->settles);
 	lead->settle_left++;
+	lead->settle_unproved++;
 	return 0;
 }
 
@@ -326,13 +483,11 @@ int pg_settle_start(struct pg_lead *lead)
 	}
 	for (uint32_t i = 0; i < lead->member_count; i++) {
 		struct pg_member *member = lead->members[i];
-		if (!RULE(Q1_TABLE_REPLACED) || !pg_member_must_answer(member))
-			continue;
-		member->owes_requests = true;
-		member->progress_ns = loop_now(lead->pg->set->loop);
-		if (pg_requests_replace(member) < 0)
-			member->is_broken = true; /* the tick sends it */
+		if (RULE(Q1_TABLE_REPLACED) && pg_member_must_answer(member))
+			member->owes_requests = true;
 	}
+	if (lead->settle_unproved == 0)
+		replace_requests(lead);
 	lead->has_settled = true;
 	if (lead->settle_left > 0)
 		log_info("pg %u epoch %llu: %u objects are in doubt and are settled", lead->id,
@@ -352,6 +507,7 @@ void pg_settle_end(struct pg_lead *lead)
 			settle_free(settle);
 	}
 	lead->settle_left = 0;
+	lead->settle_unproved = 0;
 	lead->settle_running = 0;
 	lead->settle_sent = 0;
 }

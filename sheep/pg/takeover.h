@@ -44,5 +44,19 @@ int pg_requests_replace(struct pg_member *member);
 int pg_settle_start(struct pg_lead *lead);
 void pg_settle_run(struct pg_lead *lead);
 void pg_settle_end(struct pg_lead *lead);
+/*
+ * Is the object in doubt, or may it be, and not written again yet? Then nobody's copy will do but one of
+ * the very version that ours had.
+ */
+bool pg_settle_is_open(const struct pg_lead *lead, const struct object_key *key);
+/* It is open, and too late for another member to lead instead of us: members have our requests. */
+bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key);
+/*
+ * Nobody has that: @store, in sync, has the object whole, in its own version. False: that does not help, since the
+ * object is not in doubt, or members have our requests already, or the store has holes, too.
+ */
+bool pg_settle_yield(struct pg_lead *lead, const struct object_key *key, uint32_t store);
+/* Who is to lead, since we cannot settle what is left. 0: we can, or nobody is there. */
+uint32_t pg_settle_heir(const struct pg_lead *lead);
 
 #endif

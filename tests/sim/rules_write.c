@@ -354,6 +354,33 @@ static void a_second_takeover_within_a_settle(uint64_t seed)
 	stage_drop(&s);
 }
 
+/*
+ * P alone has the entry, and the block with it rots. The older copy of A must not take its place as long as P
+ * remembers the request as executed: it comes again, and would be answered without its data (T2, Q1).
+ */
+static void an_object_in_doubt_that_is_damaged(uint64_t seed)
+{
+	struct stage s;
+	unsigned c;
+
+	stage_begin(&s, seed, 3, 2, 2);
+	c = 3 - s.p - s.a;
+	s.herd->may_diverge = true;
+	sim_link_cut(s.herd->nodes[s.p].host, s.herd->nodes[s.a].host);
+	herd_write_begin(s.herd, c, 8 * KIB, 4 * KIB);
+	herd_run(s.herd, 20);
+	herd_kill(s.herd, s.a, SIM_DEATH_CERTAIN);
+	(void)herd_make_hole(s.herd, s.p, 0);
+	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
+	stage_reach(&s, s.p);
+	herd_start(s.herd, s.p);
+	herd_start(s.herd, s.a);
+	stage_heal(&s);
+	assert_int_equal(HERD_COUNTER(s.herd, objects_lost), 0);
+	assert_int_equal(herd_read(s.herd, c, 8 * KIB, 4 * KIB), 0);
+	stage_end(&s);
+}
+
 const struct history_row rules_write[] = {
 	{"an entry over another version", an_entry_over_another_version, 1, 2,
 	 "W2_PREVIOUS_VERSION", NULL},
@@ -365,6 +392,8 @@ const struct history_row rules_write[] = {
 	{"a takeover where one has more", a_takeover_where_one_has_more, 220, 2, "T1_ALL_TAILS",
 	 NULL},
 	{"a takeover where one has more", a_takeover_where_one_has_more, 220, 2, "T2_SETTLE", NULL},
+	{"an object in doubt that is damaged", an_object_in_doubt_that_is_damaged, 250, 4,
+	 "T2_OWN_CONTENT", NULL},
 	{"a read after an expand that is not applied", a_read_after_an_expand_that_is_not_applied,
 	 30, 1, "L1_JOINING", NULL},
 	{"a write from the epoch before", a_write_from_the_epoch_before, 210, 1, "W1_OLD_EPOCH",
