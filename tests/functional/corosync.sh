@@ -66,6 +66,24 @@ start_sheep 3
 wait_until 30 sheep_is_up 3
 wait_healthy 3 >"$work/out"
 
+# A gateway keeps a copy of the log, too, and stays itself.
+start_gateway() {
+	# shellcheck disable=SC2086 # it is words
+	${sheep_enter[2]} "$sheep_bin" --gateway --state "$work/gateway" -c "$engine" -p 10.77.0.2:7004 --insecure \
+		-n "unix:$work/nbd4" -a "unix:$work/admin4" --runtime-dir "$work/run4" >>"$work/sheep4.log" 2>&1 </dev/null &
+	sheep_pid[4]=$!
+	wait_until 30 sheep_is_up 4
+}
+start_gateway
+[ -e "$work/gateway/engine/lock" ] || fail "the log of the gateway is not where it should be"
+kill_sheep 4
+start_gateway
+collie 4 vdi create by-gateway 10M
+collie 4 vdi info disk >"$work/out"
+[ "$(collie 4 --json node list | jq length)" = 4 ] || fail "$(collie 4 node list)"
+kill_sheep 4 TERM
+[ "$sheep_rc" = 0 ] || fail "SIGTERM: the gateway exited with $sheep_rc"
+
 # A sheep of another cluster, on a channel of its own and then on ours.
 engine=corosync:blue
 sheep_enter[9]=${sheep_enter[1]}
