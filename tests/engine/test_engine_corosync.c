@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/loop/backend.h"
+#include "lib/loop/loop_priv.h"
 #include "sheep/engine/corosync_priv.h"
 #include "tests/engine/bed.h"
 #include "tests/engine/corosync_hosts.h"
@@ -431,6 +433,120 @@ static void test_removed_nodes_do_not_count(void **state)
 	BED_UNTIL(bed, bed_is_settled(bed));
 }
 
+/* ---- disks that say no, or nothing: between a member's loop and its back end ---- */
+
+struct faulty {
+	struct loop_backend *backend;
+	const struct loop_backend_ops *real;
+	struct loop_backend_ops ops;
+	int error;	      /* of syncs; 0: they hang */
+	struct loop_op *held; /* at most one: the log's */
+};
+
+static struct faulty faulties[BED_MEMBERS];
+
+static struct faulty *faulty_of(const struct loop_backend *backend)
+{
+	for (unsigned n = 0; n < BED_MEMBERS; n++)
+		if (faulties[n].backend == backend)
+			return &faulties[n];
+	fail_msg("nobody's back end");
+	return NULL;
+}
+
+static void faulty_submit(struct loop_backend *backend, struct loop_op *op)
+{
+	struct faulty *faulty = faulty_of(backend);
+
+	if (op->kind != LOOP_OP_SYNC)
+		faulty->real->submit(backend, op);
+	else if (faulty->error)
+		loop_op_finish(op, faulty->error);
+	else
+		faulty->held = op;
+}
+
+static void faulty_cancel(struct loop_backend *backend, struct loop_op *op)
+{
+	struct faulty *faulty = faulty_of(backend);
+
+	if (op != faulty->held) {
+		faulty->real->cancel(backend, op);
+		return;
+	}
+	faulty->held = NULL;
+	loop_op_finish(op, -ECANCELED);
+}
+
+static void break_disk(struct bed *bed, unsigned number, int error)
+{
+	struct faulty *faulty = &faulties[number];
+	struct loop *loop = bed->members[number].loop;
+
+	*faulty = (struct faulty){.backend = loop_backend_of(loop),
+				  .real = loop->ops,
+				  .ops = *loop->ops,
+				  .error = error};
+	faulty->ops.submit = faulty_submit;
+	faulty->ops.cancel = faulty_cancel;
+	loop->ops = &faulty->ops;
+}
+
+static void mend_disk(struct bed *bed, unsigned number)
+{
+	struct faulty *faulty = &faulties[number];
+
+	bed->members[number].loop->ops = faulty->real;
+	if (faulty->held)
+		faulty->real->submit(faulty->backend, faulty->held);
+	faulty->backend = NULL;
+}
+
+/* Whoever leads: the others' disks are a majority. Those of two are not. */
+static void test_disks_that_hang_are_waited_for(void **state)
+{
+	struct bed *bed = *state;
+	uint64_t index;
+
+	bed_start_all(bed, 3);
+	for (unsigned victim = 0; victim < 3; victim++) {
+		unsigned other = (victim + 1) % 3;
+
+		break_disk(bed, victim, 0);
+		bed_propose(bed, other, 20);
+		bed_propose(bed, victim, 5);
+		BED_UNTIL(bed, bed_is_settled(bed)); /* also here: it knows what the others have */
+		break_disk(bed, other, 0);
+		index = bed->members[other].index;
+		bed_propose(bed, (victim + 2) % 3, 5);
+		BED_NEVER(bed, 300 * NS_PER_MS, bed->members[other].index != index);
+		mend_disk(bed, other);
+		mend_disk(bed, victim);
+		BED_UNTIL(bed, bed_is_settled(bed));
+	}
+}
+
+/* What the disk has then is not known: the engine stops, and a start reads it anew. */
+static void test_disk_that_fails_fails_the_engine(void **state)
+{
+	struct bed *bed = *state;
+
+	bed_start_all(bed, 3);
+	for (unsigned victim = 0; victim < 3; victim++) {
+		unsigned other = (victim + 1) % 3;
+
+		break_disk(bed, victim, -EIO);
+		bed_propose(bed, other, 20);
+		BED_UNTIL(bed, bed->members[victim].has_failed &&
+				       bed->members[other].settled == bed->members[other].proposed);
+		assert_non_null(strstr(bed->members[victim].failure.text, "cannot be written"));
+		bed_leave(bed, victim);
+		mend_disk(bed, victim);
+		bed_start_all(bed, 3);
+		BED_UNTIL(bed, bed_is_settled(bed));
+	}
+}
+
 static void test_specs(void **state)
 {
 	struct error err = {0};
@@ -463,6 +579,8 @@ int main(void)
 		BED_TEST(test_damaged_files_stop_the_start),
 		BED_TEST(test_node_with_an_empty_disk_comes_back),
 		BED_TEST(test_removed_nodes_do_not_count),
+		BED_TEST(test_disks_that_hang_are_waited_for),
+		BED_TEST(test_disk_that_fails_fails_the_engine),
 	};
 	const char *why = corosync_hosts_init(&hosts, BED_MEMBERS);
 	int failed;
