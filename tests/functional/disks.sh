@@ -30,6 +30,12 @@ disk_is_served() {
 	grep -q '^listening' "$work/server$1.${disk_run[$1]}" && kill -0 "${disk_server[$1]}"
 }
 
+# What survived of an XFS has the UUID of the one before, which another mount namespace may still hold.
+mount_disk() { # N TYPE
+	mount -t "$2" $([ "$2" != xfs ] || echo "-o nouuid") "${disk_loop[$1]}" "$work/disk$1" ||
+		fail "disk $1 does not mount"
+}
+
 # make_disk N ext4|xfs [IMAGE]: with a new file system, or with the one in the image.
 make_disk() {
 	local i=$1 type=$2 image=${3:-} run fuse
@@ -52,7 +58,7 @@ make_disk() {
 		xfs) mkfs.xfs -q -f "${disk_loop[$i]}" ;;
 		esac || fail "mkfs.$type"
 	fi
-	mount -t "$type" "${disk_loop[$i]}" "$work/disk$i" || fail "disk $i does not mount"
+	mount_disk "$i" "$type"
 	mkdir -p "$work/disk$i/store"
 	ln -sfn "disk$i/store" "$work/store$i"
 }
@@ -142,7 +148,7 @@ remount_disk() {
 	local i=$1 type
 	type=$(findmnt -no FSTYPE "$work/disk$i")
 	try_for 10 umount "$work/disk$i" || fail "disk $i is busy"
-	mount -t "$type" "${disk_loop[$i]}" "$work/disk$i" || fail "disk $i does not mount again"
+	mount_disk "$i" "$type"
 }
 
 # extents N FILE: where a file of the store is on the disk: "OFFSET LENGTH" in bytes, a line each.
