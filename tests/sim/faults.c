@@ -4,7 +4,7 @@
  * Faults of the world may come in any mixture. What destroys data may not: the promise is that
  * nothing is lost while one good copy is in reach, so data is damaged at one node only (the
  * victim), where two copies are always in sync; and what a power cut may make unclean is not the
- * last clean copy of anything. What the code cannot live through yet is not begun: see `can`.
+ * last clean copy of anything. But for one fault, `lose`: that an object is damaged wherever it is, is to be told. What the code cannot live through yet is not begun: see `can`.
  */
 #include "tests/sim/program.h"
 
@@ -439,6 +439,53 @@ static bool begin_blank(struct program *program, struct fault *fault)
 	return true;
 }
 
+/* An object that the victim's store has is found damaged there, and on all other disks that are in reach. */
+static bool pick_object(struct program *program, unsigned number, uint32_t *pg,
+			struct store_object *out)
+{
+	struct herd_node *node = &program->herd->nodes[number];
+	struct cluster_map *map = herd_map(program->herd);
+	const struct cluster_pg *row;
+	uint64_t count = 0;
+
+	if (!map || !node->is_up || !node->store_id || store_is_failed(node->store))
+		return false;
+	for (uint32_t from = 0; (row = cluster_pg_next(map, from)); from = row->id + 1) {
+		const struct cluster_seat *seat = cluster_pg_seat(row, node->store_id);
+		struct store_object object = {0};
+		bool has_after = false;
+		if (!seat || (seat->flags & CLUSTER_SEAT_MARKED))
+			continue;
+		for (struct object_key after;
+		     store_object_next(node->store, row->id, has_after ? &after : NULL, &object) >
+		     0;
+		     after = object.key, has_after = true) {
+			if (object.is_missing || program_below(program, ++count) != 0)
+				continue;
+			*pg = row->id;
+			*out = object;
+		}
+	}
+	return count > 0;
+}
+
+static bool begin_lose(struct program *program, struct fault *fault)
+{
+	struct store_object object, copy;
+	uint32_t pg = 0, count = 0;
+
+	if (!pick_object(program, fault->node, &pg, &object))
+		return false;
+	for (unsigned i = 0; i < program->herd->node_count; i++) {
+		struct herd_node *node = &program->herd->nodes[i];
+		if (!node->is_up || !node->store_id || store_is_failed(node->store) ||
+		    store_object(node->store, pg, &object.key, &copy) <= 0)
+			continue;
+		count += herd_damage(program->herd, i, pg, object.family, &object.key);
+	}
+	return count > 0;
+}
+
 /* ---- operators ---- */
 
 static bool begin_create(struct program *program, struct fault *fault)
@@ -553,6 +600,7 @@ static const struct {
 	[FAULT_MISDIRECT] = {begin_misdirect, NULL},
 	[FAULT_BLANK] = {begin_blank, end_down},
 	[FAULT_STRIKE] = {begin_strike, end_strike},
+	[FAULT_LOSE] = {begin_lose, NULL},
 	[FAULT_CREATE] = {begin_create, NULL},
 	[FAULT_DELETE] = {begin_delete, NULL},
 	[FAULT_ADD_NODE] = {begin_add_node, NULL},

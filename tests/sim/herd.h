@@ -204,6 +204,11 @@ void herd_load_free(struct herd *herd);
  */
 struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t index);
 /*
+ * The same of any object that it has, at once; it is in force when the disk has it. False: not now.
+ */
+bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
+		 const struct object_key *key);
+/*
  * May reads of the object be refused as lost? Its primary misses it or has lost blocks of it, and nobody who
  * is up and in sync has more.
  */

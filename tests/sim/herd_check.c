@@ -187,3 +187,37 @@ struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t inde
 	assert_true(hole.is_there);
 	return hole.append.key;
 }
+
+struct damage {
+	struct store_append append;
+	struct herd_node *node;
+};
+
+static void on_damaged(struct store_append *append, int result)
+{
+	struct damage *damage = container_of_type(append, struct damage, append);
+	struct herd_node *node = damage->node;
+
+	if (result == 0 && node->set)
+		pg_set_store_corrupt(node->set, node->store, append->pg, &append->key);
+}
+
+bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
+		 const struct object_key *key)
+{
+	struct damage *damage = calloc(1, sizeof(*damage));
+	struct store_object object;
+
+	assert_non_null(damage);
+	herd_bury(damage); /* its start may be killed meanwhile */
+	assert_true(store_object(herd->nodes[node].store, pg, key, &object) > 0);
+	damage->node = &herd->nodes[node];
+	damage->append = (struct store_append){.done = on_damaged,
+					       .pg = pg,
+					       .family = family,
+					       .key = *key,
+					       .version = object.version,
+					       .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS |
+							STORE_SET_MISSING};
+	return store_append(herd->nodes[node].store, &damage->append) == 0;
+}
