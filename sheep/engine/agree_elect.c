@@ -424,9 +424,9 @@ void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_mes
 	if (!take_state(peer, message, state))
 		return;
 	agree_peer_lives(agree, peer);
-	if ((peer->flags & CPG_STATE_SEEKS) && agree->role == AGREE_LEAD &&
+	if (!(peer->flags & CPG_STATE_BORN) && agree->role == AGREE_LEAD && peer != agree->me &&
 	    !uuid_is_equal(&peer->log, &agree->log_uuid))
-		agree->want_state = true; /* it may give way */
+		agree->want_state = true; /* it may give way, if it did not yet */
 	if (from_le64(state->view) == agree->view_digest)
 		peer->is_heard = true;
 	if (judge_other_log(agree, peer))
