@@ -302,7 +302,7 @@ static uint64_t next_deadline(const struct agree *agree)
 	if (agree->twice_ns)
 		at = min_of(at, agree->twice_ns);
 	if (agree->role == AGREE_LEAD && !agree->nodes_end.count)
-		at = min_of(at, max_of(agree->born_ns, agree_now(agree) + NS_PER_MS));
+		at = min_of(at, max_of(agree->born_ns, agree_now(agree) + AGREE_BEAT_NS / 4));
 	return at;
 }
 
