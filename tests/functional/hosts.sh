@@ -53,10 +53,10 @@ requires_hosts() {
 
 # ---- hosts and links ----
 
-# A process that holds new namespaces; its number is in $held.
+# A process that holds new namespaces; its number is in $held. A killed corosync leaves files in /dev/shm.
 hold() {
 	setpriv --pdeathsig KILL unshare --net --mount --propagation private sh -c "
-		mount -t tmpfs -o size=16m tmpfs /run && ip link set dev lo up && echo >'$work/held' && exec sleep infinity" \
+		mount -t tmpfs -o size=16m tmpfs /run && mount -t tmpfs tmpfs /dev/shm && ip link set dev lo up && echo >'$work/held' && exec sleep infinity" \
 		</dev/null >/dev/null 2>>"$work/hosts.log" &
 	held=$!
 	wait_until 10 test -e "$work/held"
