@@ -110,7 +110,8 @@ struct agree *agree_new(const struct agree_options *options, const struct agree_
 void agree_free(struct agree *agree);
 
 /*
- * What the disk has. @numbers: of its log files, ascending. @read gives a file's bytes, from malloc(3): 0, or
+ * What the disk has. A file and its name are to be synced before @read gives it: what is built upon it must not
+ * outlive it. @numbers: of its log files, ascending. @read gives a file's bytes, from malloc(3): 0, or
  * -errno (-ENOENT: there is no such file). Once, before agree_start(); without files it need not be called.
  *
  * 0; -E_CORRUPT, -E_WRONG_VERSION, -E_WRONG_CLUSTER (options.log, or another node's files), -ENOMEM, or what @read gave:

@@ -300,8 +300,11 @@ int agree_restore(struct agree *agree, const uint64_t *numbers, uint32_t count, 
 		free(data);
 	}
 	agree->disk.file = count ? numbers[count - 1] : 0;
-	if (rc == -ENOENT && (!count || numbers[0] == 1))
-		return 0; /* the first file of all was being made: nobody has heard of it */
+	if (rc == -ENOENT && (!count || numbers[0] == 1)) {
+		agree->disk.file =
+			0; /* the first file of all was being made: nobody has heard of it */
+		return 0;
+	}
 	if (rc == -ENOENT)
 		return error_set(
 			err, -E_CORRUPT,

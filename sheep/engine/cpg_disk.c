@@ -249,7 +249,10 @@ int cpg_disk_read(struct cpg_disk *disk, enum cpg_disk_kind kind, uint64_t numbe
 	rc = loop_sync_open(disk->loop, path, LOOP_FILE_READ, &file, NULL);
 	if (rc < 0)
 		return rc;
-	n = loop_sync_size(disk->loop, file);
+	rc = loop_sync_fsync(disk->loop, file);
+	if (rc == 0)
+		rc = loop_sync_fsync_dir(disk->loop, disk->dir);
+	n = rc < 0 ? rc : loop_sync_size(disk->loop, file);
 	*data = n >= 0 ? malloc((size_t)n + 1) : NULL;
 	if (n >= 0 && !*data)
 		n = -ENOMEM;

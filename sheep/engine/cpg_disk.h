@@ -30,7 +30,10 @@ int cpg_disk_open(struct loop *loop, const char *dir, const struct cpg_disk_call
 		  void *context, struct cpg_disk **out, struct error *err);
 /* Numbers of the log files, ascending; until the first write. */
 const uint64_t *cpg_disk_logs(const struct cpg_disk *disk, uint32_t *count);
-/* The bytes of a file, from malloc(3). Blocks. 0 or -errno. */
+/*
+ * The bytes of a file, from malloc(3). It and its name are synced first: a killed process may have left it in
+ * memory only, and what is built upon it must not outlive it. Blocks. 0 or -errno.
+ */
 int cpg_disk_read(struct cpg_disk *disk, enum cpg_disk_kind kind, uint64_t number, void **data,
 		  size_t *size);
 

@@ -179,10 +179,13 @@ void disk_remove_below(void *context, enum agree_file kind, uint64_t number)
 int disk_read(void *context, enum agree_file kind, uint64_t number, void **data, size_t *size)
 {
 	struct node *node = context;
-	const struct file *file = find(node->files, kind, number);
+	struct file *file = find(node->files, kind, number);
 
 	if (!file || file->is_removed)
 		return -ENOENT;
+	names_are_durable(node);
+	file = find(node->files, kind, number);
+	file->synced = file->size;
 	*data = malloc(file->size + 1);
 	memcpy(*data, file->data ? file->data : (uint8_t *)"", file->size);
 	*size = file->size;
