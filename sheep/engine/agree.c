@@ -82,6 +82,7 @@ void agree_set_term(struct agree *agree, uint64_t term)
 	agree->leader = (struct uuid){0};
 	agree->match = 0;
 	agree->told_ack = 0;
+	agree->wants_vote = false; /* it was for an older term */
 	cds_list_for_each_entry(peer, &agree->peers, link) {
 		peer->has_voted = false;
 		peer->acked = 0;

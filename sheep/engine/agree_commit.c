@@ -111,6 +111,7 @@ static void apply_entry(struct agree *agree, const struct agree_entry *entry)
 			agree_renew_copy(agree);
 		break;
 	case CPG_ENTRY_JOIN:
+		agree_remember(agree, &entry->node);
 		if (is_ours)
 			agree_become_ready(agree);
 		agree_tell_members(agree); /* which of two starts counts may have changed */

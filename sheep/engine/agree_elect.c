@@ -46,7 +46,7 @@ static void judge_copy(struct agree *agree, const struct agree_peer *peer)
 	struct agree_seen *seen;
 	char node[UUID_TEXT_SIZE];
 
-	if (!peer->log_id || peer == agree->me)
+	if (!peer->log_id || peer == agree->me || agree_peer_is_double(agree, peer))
 		return;
 	seen = agree_seen(agree, peer->log_id);
 	if (seen->is_regressed || !RULE(G2_REGRESSED) ||
@@ -64,13 +64,19 @@ static void judge_copy(struct agree *agree, const struct agree_peer *peer)
 
 /* ---- SEEK ---- */
 
+/* A round of states or votes; these have to be synced first, and disks may be slow. */
+static uint64_t patience(const struct agree *agree)
+{
+	return AGREE_ROUND_NS << min_of(agree->rounds, 4u);
+}
+
 static void begin_round(struct agree *agree, const char *why)
 {
 	agree->head = NULL;
 	agree->want_state = true;
 	agree->want_ask = false;
 	agree->want_need = false;
-	agree->round_ns = agree_now(agree) + (AGREE_ROUND_NS << min_of(agree->rounds, 4u));
+	agree->round_ns = agree_now(agree) + patience(agree);
 	agree->rounds++;
 	agree_enter(agree, AGREE_SEEK, why);
 }
@@ -146,7 +152,7 @@ static void ask(struct agree *agree)
 	agree->promised = agree->term;
 	agree->promised_to = agree->self.node;
 	agree->want_ask = true;
-	agree->round_ns = agree_now(agree) + AGREE_ROUND_NS;
+	agree->round_ns = agree_now(agree) + patience(agree);
 	agree->stats.elections++;
 	agree_enter(agree, AGREE_ASK, "our log is the best of a majority");
 	agree_disk_go(agree);
@@ -285,7 +291,10 @@ static void next_round(struct agree *agree)
 		if (best && best != agree->me && !in_lead(agree))
 			best->is_skipped = true;
 	}
-	begin_round(agree, "nobody leads yet");
+	if (in_lead(agree))
+		agree_seek(agree, "who says it leads says no more");
+	else
+		begin_round(agree, "nobody leads yet");
 }
 
 static void log_waiting(struct agree *agree)
@@ -480,7 +489,7 @@ void on_ask(struct agree *agree, struct agree_peer *peer, const struct cpg_messa
 		agree_see_term(agree, term, "another member asks for a later term");
 		agree->promised = term;
 		agree->promised_to = peer->node;
-		agree->granted_until_ns = agree_now(agree) + AGREE_ROUND_NS;
+		agree->granted_until_ns = agree_now(agree) + patience(agree);
 		if (agree->role == AGREE_SEEK)
 			agree->round_ns = agree->granted_until_ns;
 	} else if (term > agree->term) {

@@ -280,7 +280,8 @@ void agree_install(struct agree *agree)
 	agree->voters = voters;
 	agree_nodes_done(&agree->nodes);
 	agree->nodes = nodes;
-	if (was_voter && !agree_voters_have(&voters, &agree->self.node, agree->log_id))
+	if ((was_voter || agree->has_restored) &&
+	    !agree_voters_have(&voters, &agree->self.node, agree->log_id))
 		agree_renew_copy(agree);
 	agree->stats.images_taken++;
 	log_debug("corosync: the state at entry %llu came", (unsigned long long)index);

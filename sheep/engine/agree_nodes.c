@@ -232,3 +232,12 @@ void agree_forget(struct agree *agree, const struct uuid *node)
 	agree->forgotten[agree->forgotten_count++] = *node;
 	agree_turn_soon(agree);
 }
+
+void agree_remember(struct agree *agree, const struct uuid *node)
+{
+	for (uint32_t i = 0; i < agree->forgotten_count; i++)
+		if (uuid_is_equal(&agree->forgotten[i], node)) {
+			agree->forgotten[i] = agree->forgotten[--agree->forgotten_count];
+			return;
+		}
+}

@@ -461,6 +461,8 @@ void agree_nodes_done(struct agree_nodes *nodes);
 void agree_end(struct agree *agree, const struct uuid *node, uint64_t start, enum engine_end how);
 void agree_peer_lost(struct agree *agree, const struct agree_peer *peer);
 void agree_peer_lives(struct agree *agree, const struct agree_peer *peer);
+/* A node that was forgotten takes part again. */
+void agree_remember(struct agree *agree, const struct uuid *node);
 void agree_ends_logged(struct agree *agree); /* those that need no entry any more go */
 void agree_judge_suspects(struct agree *agree);
 void on_ended(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
