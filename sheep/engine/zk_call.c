@@ -13,15 +13,6 @@
 #include "lib/base/size.h"
 #include "sheep/engine/zk_priv.h"
 
-#ifdef __SANITIZE_ADDRESS__
-/* 3.8 forgets what it was asked and did not answer when it is closed. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-	return "leak:libzookeeper_mt";
-}
-#endif
-
 /* What the library tells by itself. */
 struct zk_event {
 	struct loop_mail mail;

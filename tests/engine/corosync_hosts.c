@@ -229,10 +229,15 @@ static bool has_callers(void)
 	return found;
 }
 
-void corosync_hosts_done(struct corosync_hosts *hosts)
+static void wait_for_callers(void)
 {
 	for (unsigned tries = 0; tries < 100 && has_callers(); tries++)
 		(void)usleep(50000);
+}
+
+void corosync_hosts_done(struct corosync_hosts *hosts)
+{
+	wait_for_callers();
 	for (unsigned i = 0; i < hosts->count; i++) {
 		corosync_hosts_signal(hosts, i, SIGKILL);
 		if (hosts->hosts[i].holder > 0) {
@@ -241,6 +246,7 @@ void corosync_hosts_done(struct corosync_hosts *hosts)
 			(void)close(hosts->hosts[i].net);
 		}
 	}
+	wait_for_callers(); /* of those that hung, until now */
 	if (strncmp(hosts->dir, "/tmp/sheepfold-cpg.", 19) == 0 && !strchr(hosts->dir, 'X'))
 		(void)sh("rm -rf '%s'", hosts->dir);
 }
