@@ -118,10 +118,12 @@
 	X(G1_SYNC, "what is acknowledged is synced") \
 	X(G1_PROMISE_SYNC, "a promise is on disk before it is told") \
 	X(G1_ONE_PROMISE, "a term is promised to one member only") \
+	X(G1_VOTE_ONCE, "a vote that was not told when its term was over is never told") \
 	X(G1_BEST_LOG, "a term is promised only to who has as much of the log") \
 	X(G1_MAJORITY, "a majority of the voters commits, not of those who are here") \
 	X(G1_COMMIT_MATCH, "what the leader calls committed is so here as far as the logs are known to be equal") \
 	X(G2_LOG_ID, "a voter is a copy of the log, not a node") \
+	X(G2_DOUBLE, "two processes with one copy of the log are one voter") \
 	X(G2_REGRESSED, "a copy that has less than it was seen to have does not count") \
 	X(G2_ONE_AT_A_TIME, "voters change one at a time") \
 	X(G2_OWN_TERM_FIRST, "voters change only when an entry of the leader's term is committed") \

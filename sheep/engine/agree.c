@@ -82,7 +82,8 @@ void agree_set_term(struct agree *agree, uint64_t term)
 	agree->leader = (struct uuid){0};
 	agree->match = 0;
 	agree->told_ack = 0;
-	agree->wants_vote = false; /* it was for an older term */
+	if (RULE(G1_VOTE_ONCE))
+		agree->wants_vote = false; /* it was for an older term, and would name this one */
 	cds_list_for_each_entry(peer, &agree->peers, link) {
 		peer->has_voted = false;
 		peer->acked = 0;

@@ -133,7 +133,7 @@ static uint32_t count_voters(struct agree *agree, const struct agree_voters *vot
 	cds_list_for_each_entry(peer, &agree->peers, link) {
 		if (!peer->is_known || peer->said_bye ||
 		    !agree_voters_have(voters, &peer->node, peer->log_id) ||
-		    agree_peer_is_double(agree, peer))
+		    (RULE(G2_DOUBLE) && agree_peer_is_double(agree, peer)))
 			continue;
 		++*here;
 		if (counts(agree, peer) && !agree_is_regressed(agree, peer->log_id))

@@ -314,6 +314,15 @@ bool user_propose(struct user *user, uint32_t size)
 	return rc == 0;
 }
 
+static void on_said(void *context, unsigned from, const uint8_t *data, size_t size)
+{
+	struct world *world = context;
+	const char *what = oracle_hear(&world->oracle, from, data, size);
+
+	if (what)
+		world_broken(world, "user %u: %s", from, what);
+}
+
 struct world *world_new(const struct sim_cpg_options *options)
 {
 	struct world *world = calloc(1, sizeof(*world));
@@ -322,6 +331,7 @@ struct world *world_new(const struct sim_cpg_options *options)
 	random_init(&random, 4711);
 	world->sim = sim_cpg_new(options);
 	world->nodes = options->nodes;
+	sim_cpg_set_witness(world->sim, on_said, world);
 	world->truth = calloc(WORLD_INDEX_MAX, sizeof(*world->truth));
 	world->truth[0] = 1;
 	for (unsigned n = 0; n < SIM_CPG_NODES; n++) {

@@ -6,6 +6,7 @@
 #ifndef AGREE_WORLD_H
 #define AGREE_WORLD_H
 
+#include "tests/sim/agree_oracle.h"
 #include "tests/sim/sim_cpg.h"
 
 #define WORLD_INDEX_MAX	 200000
@@ -49,6 +50,7 @@ struct world {
 	bool may_fail; /* a user that fails is no broken promise */
 	char why[256];
 	uint64_t commits;
+	struct oracle oracle;
 };
 
 struct world *world_new(const struct sim_cpg_options *options);

@@ -169,6 +169,8 @@ static int op_send(void *context, const void *data, size_t size)
 				   node);
 		return -EAGAIN;
 	}
+	if (sim->hear)
+		sim->hear(sim->hear_context, node->number, data, size);
 	ring_send(node, ORDER_MESSAGE, data, size);
 	return 0;
 }

@@ -82,11 +82,21 @@ void sim_cpg_set_filter(struct sim_cpg *sim,
 				     size_t size),
 			void *context);
 
+/* Told of each message that a core says and CPG takes; not of injected ones. */
+void sim_cpg_set_witness(struct sim_cpg *sim,
+			 void (*hear)(void *context, unsigned from, const uint8_t *data,
+				      size_t size),
+			 void *context);
+
 /* ---- disks ---- */
 
 void sim_cpg_blank_disk(struct sim_cpg *sim, unsigned node); /* no process runs there */
 /* Writes hang until they do not. */
 void sim_cpg_hang_disk(struct sim_cpg *sim, unsigned node, bool is_hanging);
+/* From now on each write of any disk takes @ns, a tenth more or less; 0: as the options say. */
+void sim_cpg_slow_disks(struct sim_cpg *sim, uint64_t ns);
+/* @to gets the files of @from as they are: a copied directory. No process runs on @to. */
+void sim_cpg_clone_disk(struct sim_cpg *sim, unsigned from, unsigned to);
 /* What the disk has now; and back to that: an old backup. No process runs. */
 void sim_cpg_save_disk(struct sim_cpg *sim, unsigned node);
 void sim_cpg_restore_disk(struct sim_cpg *sim, unsigned node);

@@ -4,6 +4,8 @@
 
 #include "tests/sim/sim_cpg_priv.h"
 
+#define SLOW_NS (50 * NS_PER_MS) /* disks that are slow always have no slow moments besides */
+
 static struct file *find(struct file *files, enum agree_file kind, uint64_t number)
 {
 	for (unsigned i = 0; i < FILES_MAX; i++)
@@ -129,7 +131,9 @@ static uint64_t duration(struct sim_cpg *sim)
 {
 	uint64_t max = sim->options.write_max_ns ? sim->options.write_max_ns : 2 * NS_PER_MS;
 
-	if (sim_cpg_below(sim, 100) == 0)
+	if (sim->slow_ns)
+		return sim->slow_ns * 9 / 10 + sim_cpg_below(sim, sim->slow_ns / 5);
+	if (sim_cpg_below(sim, 100) == 0 && max < SLOW_NS)
 		max *= 30;
 	return 50 * NS_PER_US + sim_cpg_below(sim, max);
 }
@@ -320,6 +324,17 @@ static void copy(struct file *to, const struct file *from)
 void sim_cpg_save_disk(struct sim_cpg *sim, unsigned node)
 {
 	copy(sim->nodes[node].saved, sim->nodes[node].files);
+}
+
+void sim_cpg_slow_disks(struct sim_cpg *sim, uint64_t ns)
+{
+	sim->slow_ns = ns;
+}
+
+void sim_cpg_clone_disk(struct sim_cpg *sim, unsigned from, unsigned to)
+{
+	assert(!sim->nodes[to].core);
+	copy(sim->nodes[to].files, sim->nodes[from].files);
 }
 
 void sim_cpg_restore_disk(struct sim_cpg *sim, unsigned node)

@@ -114,6 +114,9 @@ struct sim_cpg {
 	bool is_denied, is_granted;
 	bool (*drop)(void *context, unsigned from, const uint8_t *data, size_t size);
 	void *drop_context;
+	void (*hear)(void *context, unsigned from, const uint8_t *data, size_t size);
+	void *hear_context;
+	uint64_t slow_ns; /* of each write */
 };
 
 struct event *sim_cpg_at(struct sim_cpg *sim, uint64_t at_ns,

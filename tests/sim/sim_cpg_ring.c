@@ -506,3 +506,12 @@ void sim_cpg_set_filter(struct sim_cpg *sim,
 	sim->drop = drop;
 	sim->drop_context = context;
 }
+
+void sim_cpg_set_witness(struct sim_cpg *sim,
+			 void (*hear)(void *context, unsigned from, const uint8_t *data,
+				      size_t size),
+			 void *context)
+{
+	sim->hear = hear;
+	sim->hear_context = context;
+}

@@ -4,6 +4,7 @@
  *
  *   test_agree                     all; 1,000 seeds, with SHEEPFOLD_LONG=1 6,000
  *   test_agree --seeds FIRST COUNT random programs only
+ *   test_agree --directed          directed histories only
  *   test_agree --trace SEED        one, with what happens
  *   TEST_MUTATE=RULE test_agree    with a rule off: ends with 1 when something notices
  */
@@ -145,6 +146,8 @@ int main(int argc, char **argv)
 		return run_seeds(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), false);
 	if (run_directed(RULE_COUNT))
 		return 1;
+	if (argc == 2 && strcmp(argv[1], "--directed") == 0)
+		return 0;
 	if (is_mutant)
 		return run_seeds(1, MUTANT_SEEDS, false);
 	return run_twice(7) || run_seeds(1, is_long ? 6000 : 1000, false) || run_mutants();
