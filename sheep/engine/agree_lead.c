@@ -180,6 +180,11 @@ static bool have_image(struct agree *agree)
 	agree_lead_done(agree);
 	if (agree_make_image(agree, &agree->image, &agree->image_size) < 0) {
 		agree->image = NULL;
+		agree->image_size = 0;
+		cds_list_for_each_entry(peer, &agree->peers, link) {
+			if (peer->gets_image)
+				peer->gets_image = peer->is_behind = false; /* it asks again */
+		}
 		return false;
 	}
 	agree->image_crc = crc32c(agree->image, agree->image_size);
