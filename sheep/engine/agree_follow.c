@@ -80,6 +80,8 @@ static void ask_for_more(struct agree *agree)
 
 	if (now < agree->need_ns)
 		return;
+	if (agree->disk.is_imaging && agree->disk.is_received)
+		return; /* what is missing is here, and being synced */
 	agree->need_ns = now + AGREE_AGAIN_NS;
 	agree->want_need = true;
 }
@@ -248,6 +250,11 @@ void agree_install(struct agree *agree)
 
 	if (!agree_image_parse(disk->image_data, disk->image_data_size, &head, &voters, &nodes,
 			       &user)) {
+		agree_nodes_done(&nodes);
+		return;
+	}
+	if (memcmp(head.log, agree->log_uuid.bytes, sizeof(head.log)) != 0) {
+		log_warning("corosync: an image of another log came: it is not taken");
 		agree_nodes_done(&nodes);
 		return;
 	}

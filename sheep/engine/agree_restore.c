@@ -244,7 +244,8 @@ static int take_image(struct agree *agree, const uint8_t *data, size_t size, str
 
 	if (size != disk->image_size || crc32c(data, size) != disk->image_crc ||
 	    !agree_image_parse(data, size, &head, &agree->voters, &agree->nodes, &user) ||
-	    from_le64(head.index) != disk->image.index)
+	    from_le64(head.index) != disk->image.index ||
+	    memcmp(head.log, agree->log_uuid.bytes, sizeof(head.log)) != 0)
 		return error_set(
 			err, -E_CORRUPT,
 			"image %llu is damaged: empty the directory, and this node gets the log from "
