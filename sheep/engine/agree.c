@@ -267,6 +267,11 @@ static void run_role(struct agree *agree)
 		agree_seek(agree, "the leader says nothing");
 		break;
 	case AGREE_LEAD:
+		if (!agree->votequorum &&
+		    agree_now(agree) >= agree->no_quorum_ns + AGREE_NO_QUORUM_NS) {
+			agree_seek(agree, "corosync has no quorum"); /* others may have it */
+			break;
+		}
 		agree->want_beat = true;
 		if (!agree->nodes.count)
 			agree->want_state =
@@ -425,6 +430,7 @@ void agree_quorum(struct agree *agree, bool has_quorum)
 	if (agree->votequorum != has_quorum) {
 		log_info("corosync: %s", has_quorum ? "quorum" : "no quorum");
 		agree->votequorum = has_quorum;
+		agree->no_quorum_ns = agree_now(agree);
 		agree->born_ns = agree_now(agree) + AGREE_FIRST_NS;
 		agree_tell_quorum(agree);
 		agree_consider(agree);

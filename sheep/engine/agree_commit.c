@@ -24,10 +24,17 @@ static void seen_ack(struct agree *agree, const struct agree_peer *peer, uint64_
 	struct agree_point point = {term, index};
 	struct agree_seen *seen;
 
-	/* Below its term's first entry the acknowledged one is of an older term. */
-	if (peer == agree->me || index > agree->match || agree_term_at(agree, index) != term)
+	if (peer == agree->me || agree_peer_is_double(agree, peer))
 		return;
 	seen = agree_seen(agree, peer->log_id);
+	if (index > agree->match) { /* we are behind: of what term the entry is we do not know */
+		if (point_is_before(seen->told, point))
+			seen->told = point;
+		return;
+	}
+	/* Below its term's first entry the acknowledged one is of an older term. */
+	if (agree_term_at(agree, index) != term)
+		return;
 	if (point_is_before(seen->acked, point))
 		seen->acked = point;
 }

@@ -10,6 +10,7 @@
  *
  * The first log of all is made by the lowest node of a view in which nobody has one.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,34 @@
 #include "sheep/engine/agree_priv.h"
 
 /* ---- copies that have less than they were seen to have ---- */
+
+/* What is known of voters is what G2 rests on; there are fewer of them than rows. */
+static bool is_of_voter(const struct agree_voters *voters, uint64_t log_id)
+{
+	for (uint32_t i = 0; i < voters->count; i++)
+		if (voters->rows[i].log_id == log_id)
+			return true;
+	return false;
+}
+
+/* All rows are in use: one of a copy that does not vote goes, those that went back as the last. */
+static struct agree_seen *row_to_reuse(struct agree *agree)
+{
+	struct agree_seen *regressed = &agree->seen[0];
+	struct agree_voters voters;
+
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	for (uint32_t i = 0; i < AGREE_SEEN_MAX; i++) {
+		struct agree_seen *row = &agree->seen[agree->seen_next++ % AGREE_SEEN_MAX];
+
+		if (is_of_voter(&voters, row->log_id) || is_of_voter(&agree->voters, row->log_id))
+			continue;
+		if (!row->is_regressed)
+			return row;
+		regressed = row;
+	}
+	return regressed;
+}
 
 struct agree_seen *agree_seen(struct agree *agree, uint64_t log_id)
 {
@@ -28,7 +57,7 @@ struct agree_seen *agree_seen(struct agree *agree, uint64_t log_id)
 	if (agree->seen_count < AGREE_SEEN_MAX)
 		row = &agree->seen[agree->seen_count++];
 	else
-		row = &agree->seen[agree->seen_next++ % AGREE_SEEN_MAX];
+		row = row_to_reuse(agree);
 	*row = (struct agree_seen){.log_id = log_id};
 	return row;
 }
@@ -41,8 +70,17 @@ bool agree_is_regressed(const struct agree *agree, uint64_t log_id)
 	return false;
 }
 
+/* Its log ends before an entry that it acknowledged. */
+static bool has_less(const struct agree_seen *seen, struct agree_point last)
+{
+	if (RULE(G2_TOLD_AHEAD) && last.term <= seen->told.term && last.index < seen->told.index)
+		return true;
+	return point_is_before(last, seen->acked);
+}
+
 static void judge_copy(struct agree *agree, const struct agree_peer *peer)
 {
+	struct agree_point had;
 	struct agree_seen *seen;
 	char node[UUID_TEXT_SIZE];
 
@@ -50,22 +88,23 @@ static void judge_copy(struct agree *agree, const struct agree_peer *peer)
 		return;
 	seen = agree_seen(agree, peer->log_id);
 	if (seen->is_regressed || !RULE(G2_REGRESSED) ||
-	    (peer->term >= seen->promised && !point_is_before(peer->last, seen->acked)))
+	    (peer->term >= seen->promised && !has_less(seen, peer->last)))
 		return;
+	had = point_is_before(seen->acked, seen->told) ? seen->told : seen->acked;
 	seen->is_regressed = true;
 	log_error(
 		"corosync: the log of node %s ends at entry %llu of term %llu, and had entry %llu of "
 		"term %llu (term %llu, promised %llu): it does not vote until it is registered again",
 		uuid_format(&peer->node, node), (unsigned long long)peer->last.index,
-		(unsigned long long)peer->last.term, (unsigned long long)seen->acked.index,
-		(unsigned long long)seen->acked.term, (unsigned long long)peer->term,
+		(unsigned long long)peer->last.term, (unsigned long long)had.index,
+		(unsigned long long)had.term, (unsigned long long)peer->term,
 		(unsigned long long)seen->promised);
 }
 
 /* ---- SEEK ---- */
 
 /* A round of states or votes; these have to be synced first, and disks may be slow. */
-static uint64_t patience(const struct agree *agree)
+uint64_t agree_patience(const struct agree *agree)
 {
 	return AGREE_ROUND_NS << min_of(agree->rounds, 4u);
 }
@@ -76,7 +115,7 @@ static void begin_round(struct agree *agree, const char *why)
 	agree->want_state = true;
 	agree->want_ask = false;
 	agree->want_need = false;
-	agree->round_ns = agree_now(agree) + patience(agree);
+	agree->round_ns = agree_now(agree) + agree_patience(agree);
 	agree->rounds++;
 	agree_enter(agree, AGREE_SEEK, why);
 }
@@ -152,7 +191,7 @@ static void ask(struct agree *agree)
 	agree->promised = agree->term;
 	agree->promised_to = agree->self.node;
 	agree->want_ask = true;
-	agree->round_ns = agree_now(agree) + patience(agree);
+	agree->round_ns = agree_now(agree) + agree_patience(agree);
 	agree->stats.elections++;
 	agree_enter(agree, AGREE_ASK, "our log is the best of a majority");
 	agree_disk_go(agree);
@@ -297,21 +336,63 @@ static void next_round(struct agree *agree)
 		begin_round(agree, "nobody leads yet");
 }
 
+/* The voters that are not here, as far as @size has room for their names. */
+static void name_missing(struct agree *agree, char *out, size_t size)
+{
+	struct agree_voters voters;
+	uint32_t missing = 0;
+	size_t used;
+
+	agree_voters_at(agree, agree_last(agree).index, &voters);
+	for (uint32_t i = 0; i < voters.count; i++)
+		missing += !agree_peer_by_node(agree, &voters.rows[i].node);
+	used = (size_t)snprintf(out, size,
+				"%u of %u voters are not here, start their sheep:", missing,
+				voters.count);
+	for (uint32_t i = 0; i < voters.count && used + UUID_TEXT_SIZE + 1 < size; i++) {
+		char node[UUID_TEXT_SIZE];
+
+		if (!agree_peer_by_node(agree, &voters.rows[i].node))
+			used += (size_t)snprintf(out + used, size - used, " %s",
+						 uuid_format(&voters.rows[i].node, node));
+	}
+}
+
+/* We have no log, others do: how many of its voters are here? */
+static bool count_theirs(struct agree *agree, char *out, size_t size)
+{
+	const struct agree_peer *peer;
+	uint32_t voters = 0, here = 0;
+
+	cds_list_for_each_entry(peer, &agree->peers, link) {
+		if (uuid_is_null(&peer->log))
+			continue;
+		voters = max_of(voters, peer->voter_count);
+		here += (peer->flags & CPG_STATE_VOTES) != 0;
+	}
+	(void)snprintf(out, size, "%u of the %u voters of the log are here, and none leads", here,
+		       voters);
+	return voters;
+}
+
 static void log_waiting(struct agree *agree)
 {
 	const char *why = "no member of this view leads";
+	char text[256];
 
 	if (agree_now(agree) < agree->wait_log_ns)
 		return;
 	agree->wait_log_ns = agree_now(agree) + AGREE_WAIT_LOG_NS;
-	if (!agree->votequorum)
+	if (!agree->votequorum) {
 		why = "corosync has no quorum: more of its nodes are needed (corosync-quorumtool -s)";
-	else if (uuid_is_null(&agree->log_uuid) && !uuid_is_null(&agree->wanted))
+	} else if (uuid_is_null(&agree->log_uuid) && !uuid_is_null(&agree->wanted)) {
 		why = "this node's copy of the log is gone: a member that has one is needed";
-	else if (uuid_is_null(&agree->log_uuid))
-		why = "no member has a log yet";
-	else if (!agree_view_has_majority(agree))
-		why = "more of the voters' sheep are needed";
+	} else if (uuid_is_null(&agree->log_uuid)) {
+		why = count_theirs(agree, text, sizeof(text)) ? text : "no member has a log yet";
+	} else if (!agree_view_has_majority(agree)) {
+		name_missing(agree, text, sizeof(text));
+		why = text;
+	}
 	log_warning("corosync: waiting: %s", why);
 }
 
@@ -489,7 +570,7 @@ void on_ask(struct agree *agree, struct agree_peer *peer, const struct cpg_messa
 		agree_see_term(agree, term, "another member asks for a later term");
 		agree->promised = term;
 		agree->promised_to = peer->node;
-		agree->granted_until_ns = agree_now(agree) + patience(agree);
+		agree->granted_until_ns = agree_now(agree) + agree_patience(agree);
 		if (agree->role == AGREE_SEEK)
 			agree->round_ns = agree->granted_until_ns;
 	} else if (term > agree->term) {

@@ -14,6 +14,14 @@
 
 #include "sheep/engine/agree_priv.h"
 
+/* The one behind; NULL: @proposal is the last. */
+static struct agree_proposal *behind(struct agree *agree, const struct agree_proposal *proposal)
+{
+	if (proposal->link.next == &agree->proposals)
+		return NULL;
+	return cds_list_entry(proposal->link.next, struct agree_proposal, link);
+}
+
 static bool is_waiting(const struct agree *agree, const void *command, uint32_t size)
 {
 	const struct agree_proposal *proposal;
@@ -42,6 +50,8 @@ int agree_propose(struct agree *agree, const void *command, uint32_t size)
 	proposal->size = size;
 	memcpy(proposal->body, command, size);
 	cds_list_add_tail(&proposal->link, &agree->proposals);
+	if (!agree->unsent)
+		agree->unsent = proposal;
 	agree->proposal_count++;
 	agree->proposal_bytes += size;
 	if (!agree->is_inside)
@@ -60,6 +70,8 @@ void agree_outbox_seen(struct agree *agree, uint64_t sequence)
 		agree->proposal_bytes -= proposal->size;
 		if (proposal->sequence <= agree->sent_sequence)
 			agree->flying_bytes -= proposal->size;
+		if (agree->unsent == proposal)
+			agree->unsent = behind(agree, proposal);
 		cds_list_del(&proposal->link);
 		free(proposal);
 	}
@@ -69,7 +81,7 @@ void agree_outbox_seen(struct agree *agree, uint64_t sequence)
 
 void agree_outbox_again(struct agree *agree)
 {
-	const struct agree_proposal *proposal;
+	struct agree_proposal *proposal;
 
 	if (cds_list_empty(&agree->proposals))
 		return;
@@ -77,25 +89,22 @@ void agree_outbox_again(struct agree *agree)
 	if (agree->sent_sequence >= proposal->sequence)
 		agree->stats.proposals_again += agree->sent_sequence - proposal->sequence + 1;
 	agree->sent_sequence = proposal->sequence - 1;
+	agree->unsent = proposal;
 	agree->flying_bytes = 0;
 }
 
 const struct agree_proposal *agree_outbox_next(struct agree *agree)
 {
-	const struct agree_proposal *proposal;
 	const struct agree_node *row;
 
 	if ((agree->role != AGREE_FOLLOW && agree->role != AGREE_LEAD) || !agree->votequorum ||
-	    agree->sent_sequence == agree->next_sequence || agree->flying_bytes >= AGREE_FLIGHT_MAX)
+	    !agree->unsent || agree->flying_bytes >= AGREE_FLIGHT_MAX)
 		return NULL;
 	row = agree_node_find(&agree->nodes, &agree->self.node);
 	if (!row || row->start != agree->self.start)
 		return NULL; /* it would not be taken yet */
-	/* The list is long only when much is in flight: walk back from its end. */
-	cds_list_for_each_entry_reverse(proposal, &agree->proposals,
-					link) if (proposal->sequence ==
-						  agree->sent_sequence + 1) return proposal;
-	return NULL;
+	assert(agree->unsent->sequence == agree->sent_sequence + 1);
+	return agree->unsent;
 }
 
 void agree_outbox_sent(struct agree *agree, const struct agree_proposal *proposal)
@@ -103,6 +112,7 @@ void agree_outbox_sent(struct agree *agree, const struct agree_proposal *proposa
 	if (!agree->flying_bytes)
 		agree->proposed_ns = agree_now(agree);
 	agree->sent_sequence = proposal->sequence;
+	agree->unsent = behind(agree, proposal);
 	agree->flying_bytes += proposal->size;
 }
 
@@ -113,4 +123,5 @@ void agree_outbox_done(struct agree *agree)
 	cds_list_for_each_entry_safe(proposal, next, &agree->proposals, link)
 		free(proposal);
 	CDS_INIT_LIST_HEAD(&agree->proposals);
+	agree->unsent = NULL;
 }

@@ -50,6 +50,7 @@
 #define AGREE_TWICE_NS	    (5 * NS_PER_S)     /* until a second start of a node gives up */
 #define AGREE_FIRST_NS	    (1000 * NS_PER_MS) /* a first view stands so long: votequorum may be late */
 #define AGREE_WITNESS_NS    (2 * NS_PER_S)     /* between the two witnesses of a death */
+#define AGREE_NO_QUORUM_NS  (3 * NS_PER_S)     /* a leader without votequorum gives up */
 #define AGREE_WAIT_LOG_NS   (10 * NS_PER_S)
 
 #define AGREE_COMPACT_BYTES (8u << 20)
@@ -142,6 +143,8 @@ struct agree_seen {
 	uint64_t log_id;
 	uint64_t promised;
 	struct agree_point acked;
+	/* Above what we can match: in that term it had the leader's log through there. */
+	struct agree_point told;
 	bool is_regressed;
 };
 
@@ -255,7 +258,8 @@ struct agree {
 	uint64_t born_ns;  /* the view, and votequorum's word, are old enough for a first log */
 	uint64_t heard_ns; /* of the leader */
 	uint64_t twice_ns; /* another start of our node is here since; 0: none */
-	uint64_t wait_log_ns, foreign_log_ns;
+	uint64_t wait_log_ns, foreign_log_ns, full_log_ns;
+	uint64_t no_quorum_ns; /* since when votequorum says no */
 
 	/* following */
 	uint64_t match; /* our log is the leader's through here, in this term */
@@ -281,6 +285,7 @@ struct agree {
 
 	/* our proposals */
 	struct cds_list_head proposals;
+	struct agree_proposal *unsent; /* the first one that is not in flight; NULL: none */
 	uint64_t next_sequence, sent_sequence;
 	size_t proposal_bytes, flying_bytes;
 	uint32_t proposal_count;
@@ -335,6 +340,7 @@ bool agree_view_has_majority(struct agree *agree);
 /* ---- agree_elect.c ---- */
 
 void agree_seek(struct agree *agree, const char *why);
+uint64_t agree_patience(const struct agree *agree); /* how long a round of it lasts */
 void agree_seek_timer(struct agree *agree);
 void agree_consider(struct agree *agree); /* is it for us to ask? */
 void agree_count_votes(struct agree *agree);

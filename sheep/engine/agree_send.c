@@ -98,9 +98,14 @@ static enum sent say_ask(struct agree *agree)
 
 	if (!agree->want_ask || agree->role != AGREE_ASK)
 		return SENT_NOTHING;
+	/* Else another start of us could ask for the same term, and get the votes that this one asked for. */
+	if (RULE(G1_PROMISE_SYNC) && agree->promise_durable < agree->term)
+		return SENT_NOTHING;
 	*ask = (struct cpg_ask){to_le64(agree->log_id), to_le64(last.term), to_le64(last.index)};
 	sent = say(agree, CPG_TYPE_ASK, agree->term, sizeof(*ask));
 	agree->want_ask = sent != SENT;
+	if (sent == SENT)
+		agree->round_ns = agree_now(agree) + agree_patience(agree); /* for the votes */
 	return sent;
 }
 

@@ -65,6 +65,14 @@ static bool lacks_voter(struct agree *agree)
 	return !agree_has_all(agree, &voters, is_here);
 }
 
+static void log_full(struct agree *agree)
+{
+	if (agree_now(agree) < agree->full_log_ns)
+		return;
+	agree->full_log_ns = agree_now(agree) + AGREE_WAIT_LOG_NS;
+	log_error("corosync: the log knows %u nodes: remove some that are gone", CPG_NODES_MAX);
+}
+
 static void append_joins(struct agree *agree)
 {
 	struct agree_peer *peer;
@@ -80,8 +88,7 @@ static void append_joins(struct agree *agree)
 		if (row && row->start == peer->start)
 			continue;
 		if (!row && agree->nodes_end.count >= CPG_NODES_MAX) {
-			log_error("corosync: the log knows %u nodes: remove some that are gone",
-				  CPG_NODES_MAX);
+			log_full(agree);
 			continue;
 		}
 		if (!agree_lead_append(agree, CPG_ENTRY_JOIN, &peer->node, peer->start, 0, NULL, 0))

@@ -169,3 +169,30 @@ bool test_forgotten_node_that_came_back_goes_on_after_a_partition(char *why, siz
 	world_settle(stage.world, 10 * NS_PER_S);
 	return stage_tear_down(&stage, why, size);
 }
+
+/* What it acknowledged is not here yet, as in a member that is behind, and then its disk has less. */
+bool test_who_is_behind_remembers_what_a_copy_had(char *why, size_t size)
+{
+	struct stage stage;
+	struct agree_stats stats;
+	struct cpg_ack ack;
+	uint64_t copy;
+
+	stage_set_up(&stage, 3, 3);
+	stage_stats_of(&stage, stage.one, &stats);
+	copy = stats.copy;
+	ack = (struct cpg_ack){to_le64(stage.log_id[stage.one]), to_le64(stats.last + 5)};
+	stage_say(&stage, stage.one, CPG_TYPE_ACK, stats.term, &ack, sizeof(ack));
+	stage_run_ms(&stage, 20);
+	user_kill(&stage.world->users[stage.other], true); /* all say their states again */
+	stage_run_ms(&stage, 500);
+	(void)user_start(&stage.world->users[stage.other]);
+	world_settle(stage.world, 10 * NS_PER_S);
+	stage_run_ms(&stage, 1000);
+	stage_stats_of(&stage, stage.one, &stats);
+	if (stats.copy == copy)
+		world_broken(stage.world, "a copy that lacks what it acknowledged counts");
+	if (stats.voters != 3)
+		world_broken(stage.world, "there are %u voters", stats.voters);
+	return stage_tear_down(&stage, why, size);
+}

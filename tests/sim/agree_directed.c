@@ -467,6 +467,7 @@ const struct directed directed_table[] = {
 	{"nobody promises to who has less", RULE_G1_BEST_LOG, test_nobody_promises_to_who_has_less},
 	{"a vote is not told in a later term", RULE_G1_VOTE_ONCE, test_vote_is_not_told_in_a_later_term},
 	{"a copied disk is one voter", RULE_G2_DOUBLE, test_copied_disk_is_one_voter},
+	{"who is behind remembers what a copy had", RULE_G2_TOLD_AHEAD, test_who_is_behind_remembers_what_a_copy_had},
 	{"another copy of a voter does not count", RULE_G2_LOG_ID, test_another_copy_of_a_voter_does_not_count},
 	{"a copy that lost entries is registered anew", RULE_G2_REGRESSED, test_copy_that_lost_entries_is_registered_anew},
 	{"voters change one at a time", RULE_G2_ONE_AT_A_TIME, test_voters_change_one_at_a_time},

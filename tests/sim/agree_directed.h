@@ -21,6 +21,7 @@ bool test_leader_that_stops_after_its_state_is_replaced(char *why, size_t size);
 /* agree_copies.c: disks that are there twice, went back, or come back */
 bool test_copied_disk_is_one_voter(char *why, size_t size);
 bool test_older_copied_disk_does_not_condemn_the_original(char *why, size_t size);
+bool test_who_is_behind_remembers_what_a_copy_had(char *why, size_t size);
 bool test_struck_copy_that_gets_an_image_votes_again(char *why, size_t size);
 bool test_forgotten_node_that_came_back_goes_on_after_a_partition(char *why, size_t size);
 
