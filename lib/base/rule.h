@@ -125,6 +125,7 @@
 	X(G2_LOG_ID, "a voter is a copy of the log, not a node") \
 	X(G2_DOUBLE, "two processes with one copy of the log are one voter") \
 	X(G2_REGRESSED, "a copy that has less than it was seen to have does not count") \
+	X(G2_FOUNDED, "a start is ready when its disk knows that somebody has joined") \
 	X(G2_TOLD_AHEAD, "what a copy acknowledged is remembered by who is behind, too") \
 	X(G2_ONE_AT_A_TIME, "voters change one at a time") \
 	X(G2_OWN_TERM_FIRST, "voters change only when an entry of the leader's term is committed") \

@@ -105,6 +105,13 @@ void agree_become_ready(struct agree *agree)
 {
 	if (agree->is_ready || !agree_is_open(agree))
 		return;
+	if (!agree->disk.is_founded && RULE(G2_FOUNDED)) {
+		/* Else a start after this one could believe that nobody was, and drop its copy. */
+		agree->wants_ready = true;
+		agree_disk_go(agree);
+		return;
+	}
+	agree->wants_ready = false;
 	agree->is_ready = true;
 	agree->want_state = true;
 	agree->ops.ready(agree->context);

@@ -68,6 +68,7 @@ void agree_count_acks(struct agree *agree)
 	struct agree_voters voters;
 	const struct agree_peer *peer;
 	uint64_t best = agree->log.commit;
+	bool is_founded = agree_is_founded(agree);
 
 	if ((agree->role != AGREE_FOLLOW && agree->role != AGREE_LEAD) || !agree->votequorum ||
 	    !agree->me)
@@ -81,8 +82,8 @@ void agree_count_acks(struct agree *agree)
 			continue;
 		if (RULE(G1_OWN_TERM) && agree_term_at(agree, agree->counted) != agree->term)
 			continue;
-		if (agree->nodes.count ? agree_has_majority(agree, &voters, has_acked)
-				       : agree_has_all(agree, &voters, has_acked))
+		if (is_founded ? agree_has_majority(agree, &voters, has_acked)
+			       : agree_has_all(agree, &voters, has_acked))
 			best = agree->counted;
 	}
 	agree_commit_to(agree, best);

@@ -106,7 +106,8 @@ void agree_disk_go(struct agree *agree)
 	    uuid_is_null(&agree->log_uuid))
 		return;
 	if (!disk->wants_next && agree->promised == agree->promise_durable &&
-	    agree->log.saved == agree_last(agree).index)
+	    agree->log.saved == agree_last(agree).index &&
+	    (!agree->wants_ready || disk->is_founded || !agree->nodes.count))
 		return;
 	disk->is_next = disk->wants_next;
 	disk->wants_next = false;
@@ -117,6 +118,7 @@ void agree_disk_go(struct agree *agree)
 		return;
 	}
 	disk->flying = agree->log.saved;
+	disk->flying_founded = agree->nodes.count && agree->log.saved >= agree->log.commit;
 	disk->is_writing = true;
 	agree->stats.frames++;
 	if (disk->is_next)
@@ -169,6 +171,9 @@ void agree_take_written(struct agree *agree, int rc)
 	disk->written += disk->frame.size;
 	agree->log.durable = max_of(agree->log.durable, disk->flying);
 	agree->promise_durable = max_of(agree->promise_durable, disk->flying_promise);
+	disk->is_founded |= disk->flying_founded;
+	if (agree->wants_ready && disk->is_founded)
+		agree_become_ready(agree);
 	if (agree_own_ack(agree) > agree->told_ack)
 		agree->want_ack = true;
 	agree_count_votes(agree);

@@ -7,8 +7,6 @@
  * to who has at least as much of the log, and has the promise on disk before it says so. Who has
  * the promises of a majority of the registered voters leads. States choose who asks, no more: a wrong
  * one costs time.
- *
- * The first log of all is made by the lowest node of a view in which nobody has one.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,90 +14,6 @@
 
 #include "lib/base/log.h"
 #include "sheep/engine/agree_priv.h"
-
-/* ---- copies that have less than they were seen to have ---- */
-
-/* What is known of voters is what G2 rests on; there are fewer of them than rows. */
-static bool is_of_voter(const struct agree_voters *voters, uint64_t log_id)
-{
-	for (uint32_t i = 0; i < voters->count; i++)
-		if (voters->rows[i].log_id == log_id)
-			return true;
-	return false;
-}
-
-/* All rows are in use: one of a copy that does not vote goes, those that went back as the last. */
-static struct agree_seen *row_to_reuse(struct agree *agree)
-{
-	struct agree_seen *regressed = &agree->seen[0];
-	struct agree_voters voters;
-
-	agree_voters_at(agree, agree_last(agree).index, &voters);
-	for (uint32_t i = 0; i < AGREE_SEEN_MAX; i++) {
-		struct agree_seen *row = &agree->seen[agree->seen_next++ % AGREE_SEEN_MAX];
-
-		if (is_of_voter(&voters, row->log_id) || is_of_voter(&agree->voters, row->log_id))
-			continue;
-		if (!row->is_regressed)
-			return row;
-		regressed = row;
-	}
-	return regressed;
-}
-
-struct agree_seen *agree_seen(struct agree *agree, uint64_t log_id)
-{
-	struct agree_seen *row;
-
-	for (uint32_t i = 0; i < agree->seen_count; i++)
-		if (agree->seen[i].log_id == log_id)
-			return &agree->seen[i];
-	if (agree->seen_count < AGREE_SEEN_MAX)
-		row = &agree->seen[agree->seen_count++];
-	else
-		row = row_to_reuse(agree);
-	*row = (struct agree_seen){.log_id = log_id};
-	return row;
-}
-
-bool agree_is_regressed(const struct agree *agree, uint64_t log_id)
-{
-	for (uint32_t i = 0; i < agree->seen_count; i++)
-		if (agree->seen[i].log_id == log_id)
-			return agree->seen[i].is_regressed;
-	return false;
-}
-
-/* Its log ends before an entry that it acknowledged. */
-static bool has_less(const struct agree_seen *seen, struct agree_point last)
-{
-	if (RULE(G2_TOLD_AHEAD) && last.term <= seen->told.term && last.index < seen->told.index)
-		return true;
-	return point_is_before(last, seen->acked);
-}
-
-static void judge_copy(struct agree *agree, const struct agree_peer *peer)
-{
-	struct agree_point had;
-	struct agree_seen *seen;
-	char node[UUID_TEXT_SIZE];
-
-	if (!peer->log_id || peer == agree->me || agree_peer_is_double(agree, peer))
-		return;
-	seen = agree_seen(agree, peer->log_id);
-	if (seen->is_regressed || !RULE(G2_REGRESSED) ||
-	    (peer->term >= seen->promised && !has_less(seen, peer->last)))
-		return;
-	had = point_is_before(seen->acked, seen->told) ? seen->told : seen->acked;
-	seen->is_regressed = true;
-	log_error(
-		"corosync: the log of node %s ends at entry %llu of term %llu, and had entry %llu of "
-		"term %llu (term %llu, promised %llu): it does not vote until it is registered again",
-		uuid_format(&peer->node, node), (unsigned long long)peer->last.index,
-		(unsigned long long)peer->last.term, (unsigned long long)had.index,
-		(unsigned long long)had.term, (unsigned long long)peer->term,
-		(unsigned long long)seen->promised);
-}
 
 /* ---- SEEK ---- */
 
@@ -197,92 +111,7 @@ static void ask(struct agree *agree)
 	agree_disk_go(agree);
 }
 
-/* ---- the first log ---- */
-
-/* Nobody has joined in our log: nothing in it matters to anybody. */
-bool agree_is_unborn(const struct agree *agree)
-{
-	if (agree->nodes.count)
-		return false;
-	for (uint64_t i = agree->log.commit + 1; i <= agree_last(agree).index; i++)
-		if (agree_at(agree, i)->type == CPG_ENTRY_JOIN)
-			return false;
-	return true;
-}
-
-/*
- * As if this disk had been empty. Nothing was committed in that log without us, if we vote in it, and
- * nothing will be: until somebody has joined all of its voters have to acknowledge.
- */
-void agree_drop_log(struct agree *agree)
-{
-	char text[UUID_TEXT_SIZE];
-
-	if (agree->disk.is_writing || agree->disk.is_imaging)
-		return; /* it says its state again */
-	log_info("corosync: log %s, in which nobody joined, is dropped for another one",
-		 uuid_format(&agree->log_uuid, text));
-	agree_log_reset(agree, (struct agree_point){0, 0});
-	agree->log_uuid = (struct uuid){0};
-	agree->log_id = agree->next_log_id = 0;
-	agree->promised = agree->promise_durable = 0;
-	agree->promised_to = (struct uuid){0};
-	agree->voters.count = 0;
-	agree->disk.wants_next = false;
-	agree_set_term(agree, 0);
-	agree_seek(agree, "there is another log");
-}
-
-static bool may_make_log(struct agree *agree)
-{
-	const struct agree_peer *peer;
-
-	if (!agree->votequorum || !uuid_is_null(&agree->wanted) || agree->is_leaving)
-		return false;
-	cds_list_for_each_entry(peer, &agree->peers, link) {
-		if (!RULE(G2_FIRST_LOG))
-			continue;
-		if (!peer->is_heard && !peer->said_bye)
-			return false;
-		if ((peer->flags & CPG_STATE_BORN) || !uuid_is_null(&peer->wanted))
-			return false;
-		if (memcmp(peer->node.bytes, agree->self.node.bytes, sizeof(peer->node.bytes)) < 0)
-			return false;
-	}
-	return true;
-}
-
-static bool nobody_has_log(struct agree *agree)
-{
-	const struct agree_peer *peer;
-
-	cds_list_for_each_entry(peer, &agree->peers, link)
-		if (!uuid_is_null(&peer->log) && RULE(G2_FIRST_LOG))
-			return false;
-	return true;
-}
-
-static void make_log(struct agree *agree)
-{
-	struct agree_voters voters = {.count = 1};
-	struct cpg_voter rows[CPG_VOTERS_MAX];
-
-	agree->log_uuid = uuid_make(agree->random);
-	agree->next_log_id = random_u64(agree->random) | 1;
-	agree->disk.wants_next = true;
-	agree_set_term(agree, 1);
-	agree->promised = 1;
-	agree->promised_to = agree->self.node;
-	voters.rows[0] = (struct agree_voter){agree->self.node, agree->next_log_id};
-	agree->log_id = agree->me->log_id =
-		agree->next_log_id; /* nothing is said in its name before it is on disk */
-	log_info("corosync: no member has a log: this one makes it");
-	if (!agree_lead_append(agree, CPG_ENTRY_VOTERS, &agree->self.node, agree->self.start, 0,
-			       rows, (uint32_t)agree_voters_encode(&voters, rows)))
-		return;
-	agree_enter(agree, AGREE_ASK, "the first log");
-	agree_lead(agree);
-}
+/* ---- rounds ---- */
 
 void agree_consider(struct agree *agree)
 {
@@ -291,8 +120,8 @@ void agree_consider(struct agree *agree)
 	if (agree->role != AGREE_SEEK || agree->is_leaving || !agree->me)
 		return;
 	if (uuid_is_null(&agree->log_uuid)) {
-		if (nobody_has_log(agree) && may_make_log(agree))
-			make_log(agree);
+		if (agree_nobody_has_log(agree) && agree_may_make_log(agree))
+			agree_make_log(agree);
 		return;
 	}
 	agree_voters_at(agree, agree_last(agree).index, &voters);
@@ -316,11 +145,11 @@ static void next_round(struct agree *agree)
 	if (agree->role == AGREE_SEEK) {
 		agree_consider(agree);
 		if (agree->role == AGREE_SEEK && agree->rounds > 2 && agree_is_unborn(agree) &&
-		    may_make_log(agree)) { /* first logs that nobody can go on with */
+		    agree_may_make_log(agree)) { /* first logs that nobody can go on with */
 			if (!uuid_is_null(&agree->log_uuid))
 				agree_drop_log(agree);
 			if (uuid_is_null(&agree->log_uuid))
-				make_log(agree);
+				agree_make_log(agree);
 		}
 		if (agree->role != AGREE_SEEK)
 			return;
@@ -436,65 +265,6 @@ static bool take_state(struct agree_peer *peer, const struct cpg_message *messag
 	return true;
 }
 
-static void fail_for_other_log(struct agree *agree, const struct agree_peer *peer)
-{
-	char ours[UUID_TEXT_SIZE], theirs[UUID_TEXT_SIZE], node[UUID_TEXT_SIZE];
-	const struct uuid *own = uuid_is_null(&agree->log_uuid) ? &agree->wanted : &agree->log_uuid;
-
-	agree_fail_text(
-		agree, -E_WRONG_CLUSTER,
-		"two clusters are on this channel of corosync: this node belongs to log %s, node %s "
-		"to log %s. Use another channel (--cluster corosync:CHANNEL); or, if this node is "
-		"to join that cluster, give it an empty directory",
-		uuid_format(own, ours), uuid_format(&peer->node, node),
-		uuid_format(&peer->log, theirs));
-}
-
-static bool is_more(struct agree *agree, const struct agree_peer *peer, const struct uuid *own)
-{
-	struct agree_voters voters;
-
-	agree_voters_at(agree, agree_last(agree).index, &voters);
-	if (peer->voter_count != voters.count)
-		return peer->voter_count > voters.count;
-	return memcmp(peer->log.bytes, own->bytes, sizeof(own->bytes)) < 0;
-}
-
-/*
- * A member with another log on our channel. One in which nobody joined gives way. Else it is another cluster:
- * who was here first, or has more voters, stays.
- */
-static bool judge_other_log(struct agree *agree, const struct agree_peer *peer)
-{
-	bool has_log = !uuid_is_null(&agree->log_uuid);
-	const struct uuid *own = has_log ? &agree->log_uuid : &agree->wanted;
-	bool they_run = peer->flags & (CPG_STATE_READY | CPG_STATE_LEADS);
-	bool is_born = peer->flags & CPG_STATE_BORN;
-
-	if (uuid_is_null(own) || uuid_is_null(&peer->log) || uuid_is_equal(own, &peer->log))
-		return false;
-	if (has_log && agree_is_unborn(agree)) {
-		bool has_leader = agree->role == AGREE_LEAD || agree->role == AGREE_FOLLOW;
-
-		if (is_born ||
-		    ((peer->flags & CPG_STATE_LEADS) && (!has_leader || is_more(agree, peer, own))))
-			agree_drop_log(agree);
-		return true;
-	}
-	if (is_born && they_run && (!agree->is_ready || is_more(agree, peer, own))) {
-		fail_for_other_log(agree, peer);
-		return true;
-	}
-	if (is_born && agree_now(agree) >= agree->wait_log_ns) {
-		char node[UUID_TEXT_SIZE];
-
-		agree->wait_log_ns = agree_now(agree) + AGREE_WAIT_LOG_NS;
-		log_warning("corosync: node %s of another cluster is on this channel",
-			    uuid_format(&peer->node, node));
-	}
-	return true;
-}
-
 static void judge_double(struct agree *agree)
 {
 	if (!agree->me || !agree->me->is_known || !agree_peer_is_double(agree, agree->me))
@@ -519,9 +289,9 @@ void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_mes
 		agree->want_state = true; /* it may give way, if it did not yet */
 	if (from_le64(state->view) == agree->view_digest)
 		peer->is_heard = true;
-	if (judge_other_log(agree, peer))
+	if (agree_judge_other_log(agree, peer))
 		return;
-	judge_copy(agree, peer);
+	agree_judge_copy(agree, peer);
 	judge_double(agree);
 	agree_tell_members(agree);
 	agree_tell_quorum(agree);

@@ -212,6 +212,14 @@ void agree_voters_at(const struct agree *agree, uint64_t index, struct agree_vot
 	*out = agree->voters;
 }
 
+bool agree_voters_name(const struct agree_voters *voters, const struct uuid *node)
+{
+	for (uint32_t i = 0; i < voters->count; i++)
+		if (uuid_is_equal(&voters->rows[i].node, node))
+			return true;
+	return false;
+}
+
 bool agree_voters_have(const struct agree_voters *voters, const struct uuid *node, uint64_t log_id)
 {
 	for (uint32_t i = 0; i < voters->count; i++)

@@ -6,7 +6,9 @@
  *
  *   agree.c          life, inputs, the timer, the roles
  *   agree_view.c     who is in the view
- *   agree_elect.c    SEEK and ASK: states, promises, votes; the first log of all
+ *   agree_elect.c    SEEK and ASK: states, promises, votes
+ *   agree_first.c    the first log of all
+ *   agree_seen.c     copies that have less than they had
  *   agree_lead.c     LEAD: proposals become entries, who is behind gets what it needs
  *   agree_voters.c   LEAD: who votes, who joins, who has ended
  *   agree_follow.c   FOLLOW: append, acknowledge, ask for what is missing
@@ -193,7 +195,9 @@ struct agree_log {
 struct agree_disk {
 	bool is_writing, is_next; /* a write is under way; to the next file */
 	bool wants_next;	  /* the next file is to be made */
-	uint64_t flying;	  /* through this entry */
+	bool is_founded;	  /* a start that reads it knows that a JOIN was committed */
+	bool flying_founded;
+	uint64_t flying; /* through this entry */
 	uint64_t flying_promise, flying_log_id;
 	uint64_t file, frames; /* the log file in use, its frames */
 	uint64_t written;      /* bytes in it */
@@ -220,6 +224,7 @@ struct agree {
 	uint64_t compact_bytes, snapshot_again_ns;
 
 	enum agree_role role;
+	bool wants_ready; /* as soon as our disk knows that somebody has joined */
 	bool is_ready, is_leaving, has_left, has_failed, has_restored;
 	bool votequorum, told_quorum;
 	uint64_t leave_at_ns;
@@ -329,7 +334,7 @@ void agree_peers_done(struct agree *agree);
 void agree_tell_members(struct agree *agree);
 void agree_tell_quorum(struct agree *agree);
 /* Another start of its node stands before it. */
-bool agree_peer_is_double(struct agree *agree, const struct agree_peer *peer);
+bool agree_peer_is_double(const struct agree *agree, const struct agree_peer *peer);
 /* Does this one's word count? */
 typedef bool agree_counts(const struct agree *agree, const struct agree_peer *peer);
 bool agree_has_majority(struct agree *agree, const struct agree_voters *voters,
@@ -344,17 +349,36 @@ uint64_t agree_patience(const struct agree *agree); /* how long a round of it la
 void agree_seek_timer(struct agree *agree);
 void agree_consider(struct agree *agree); /* is it for us to ask? */
 void agree_count_votes(struct agree *agree);
-/* Nobody has joined in our log: nothing in it matters to anybody. */
-bool agree_is_unborn(const struct agree *agree);
-void agree_drop_log(struct agree *agree);
 void on_state(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
 	      const uint8_t *body, size_t size);
 void on_ask(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
 	    const uint8_t *body, size_t size);
 void on_vote(struct agree *agree, struct agree_peer *peer, const struct cpg_message *message,
 	     const uint8_t *body, size_t size);
-bool agree_is_regressed(const struct agree *agree, uint64_t log_id);
+
+/* ---- agree_seen.c ---- */
+
 struct agree_seen *agree_seen(struct agree *agree, uint64_t log_id);
+bool agree_is_regressed(const struct agree *agree, uint64_t log_id);
+/* Has the copy of @peer what it was seen to have? */
+void agree_judge_copy(struct agree *agree, const struct agree_peer *peer);
+
+/* ---- agree_first.c ---- */
+
+/* Nobody has joined in our log, or can any more: nothing in it matters to anybody. */
+bool agree_is_unborn(const struct agree *agree);
+/*
+ * A JOIN is known to have been committed, or must have been: a majority decides from here on. A command is proposed
+ * by a start whose JOIN is committed.
+ */
+bool agree_is_founded(const struct agree *agree);
+/* As if the disk were empty; not while it is written. */
+void agree_drop_log(struct agree *agree);
+bool agree_nobody_has_log(struct agree *agree);
+bool agree_may_make_log(struct agree *agree);
+void agree_make_log(struct agree *agree);
+/* A member's log against ours. True: it is another one, which was dealt with. */
+bool agree_judge_other_log(struct agree *agree, const struct agree_peer *peer);
 
 /* ---- agree_lead.c ---- */
 
@@ -413,6 +437,7 @@ void agree_log_reset(struct agree *agree, struct agree_point base);
 void agree_log_done(struct agree *agree);
 /* The voters that the entries up to @index name. */
 void agree_voters_at(const struct agree *agree, uint64_t index, struct agree_voters *out);
+bool agree_voters_name(const struct agree_voters *voters, const struct uuid *node);
 bool agree_voters_have(const struct agree_voters *voters, const struct uuid *node, uint64_t log_id);
 bool agree_voters_parse(const void *body, size_t size, struct agree_voters *out);
 size_t agree_voters_encode(const struct agree_voters *voters, struct cpg_voter *out);

@@ -344,4 +344,5 @@ void agree_restore_tell(struct agree *agree)
 	agree->restored = NULL;
 	if (!agree->has_failed)
 		agree_commit_to(agree, agree->restored_commit);
+	agree->disk.is_founded = agree->nodes.count != 0;
 }

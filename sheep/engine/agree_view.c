@@ -39,7 +39,7 @@ struct agree_peer *agree_peer_by_node(struct agree *agree, const struct uuid *no
 }
 
 /* The start that the log knows comes first, then who was here before. */
-bool agree_peer_is_double(struct agree *agree, const struct agree_peer *peer)
+bool agree_peer_is_double(const struct agree *agree, const struct agree_peer *peer)
 {
 	const struct agree_node *row = agree_node_find(&agree->nodes, &peer->node);
 	const struct agree_peer *other;

@@ -191,8 +191,10 @@ static void change_voters(struct agree *agree)
 		return;
 	if (RULE(G2_OWN_TERM_FIRST) && agree->log.commit < agree->term_index)
 		return;
+	if (agree->nodes_end.count && !agree_is_founded(agree))
+		return; /* all whose acknowledgement the first JOIN needs are known when it is made */
 	agree_voters_at(agree, agree_last(agree).index, &voters);
-	if (!(agree->nodes.count && remove_one(agree, &voters)) && !add_one(agree, &voters))
+	if (!(agree_is_founded(agree) && remove_one(agree, &voters)) && !add_one(agree, &voters))
 		return;
 	(void)agree_lead_append(agree, CPG_ENTRY_VOTERS, &agree->self.node, agree->self.start, 0,
 				rows, (uint32_t)agree_voters_encode(&voters, rows));
@@ -202,7 +204,7 @@ void agree_lead_nodes(struct agree *agree)
 {
 	if (agree->role != AGREE_LEAD || !agree->votequorum || !agree_is_open(agree))
 		return;
-	if (!agree->nodes_end.count && agree_now(agree) >= agree->born_ns && lacks_voter(agree)) {
+	if (agree_is_unborn(agree) && agree_now(agree) >= agree->born_ns && lacks_voter(agree)) {
 		agree_drop_log(agree); /* it would wait for ever */
 		return;
 	}

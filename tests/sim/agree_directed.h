@@ -14,10 +14,13 @@ struct directed {
 	bool (*run)(char *why, size_t size);
 };
 
-/* agree_elections.c: slow disks, leaders that stop */
+/* agree_elections.c: slow disks, leaders that stop, first logs */
 bool test_vote_is_not_told_in_a_later_term(char *why, size_t size);
 bool test_slow_disks_find_a_leader(char *why, size_t size);
 bool test_leader_that_stops_after_its_state_is_replaced(char *why, size_t size);
+bool test_who_was_ready_does_not_drop_its_log(char *why, size_t size);
+bool test_first_log_that_can_never_be_used_gives_way(char *why, size_t size);
+bool test_first_log_without_one_of_its_voters_gives_way(char *why, size_t size);
 /* agree_copies.c: disks that are there twice, went back, or come back */
 bool test_copied_disk_is_one_voter(char *why, size_t size);
 bool test_older_copied_disk_does_not_condemn_the_original(char *why, size_t size);

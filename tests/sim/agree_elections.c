@@ -1,4 +1,4 @@
-/* Directed histories: elections with slow disks, and with leaders that stop. */
+/* Directed histories: elections with slow disks and with leaders that stop, and first logs. */
 #include <string.h>
 
 #include "tests/sim/agree_directed.h"
@@ -126,5 +126,105 @@ bool test_leader_that_stops_after_its_state_is_replaced(char *why, size_t size)
 	sim_cpg_set_paused(stage.world->sim, (unsigned)silence.node, false);
 	(void)user_start(&stage.world->users[stage.leader]);
 	world_settle(stage.world, 20 * NS_PER_S);
+	return stage_tear_down(&stage, why, size);
+}
+
+/* ---- the first log ---- */
+
+static bool all_are_ready(void *context)
+{
+	const struct world *world = context;
+
+	for (unsigned n = 0; n < world->nodes; n++)
+		if (!world->users[n].is_ready)
+			return false;
+	return true;
+}
+
+/*
+ * All are killed as soon as all are ready, and one disk is replaced: the two that are left must know that the log
+ * was in use.
+ */
+bool test_who_was_ready_does_not_drop_its_log(char *why, size_t size)
+{
+	for (unsigned blank = 0; blank < 3; blank++) {
+		struct stage stage = {0};
+		struct world *world = world_new(&(struct sim_cpg_options){
+			.seed = 5, .nodes = 3, .write_max_ns = 10 * NS_PER_MS});
+
+		stage.world = world;
+		for (unsigned n = 0; n < 3; n++)
+			(void)user_start(&world->users[n]);
+		if (!world_run(world, 20 * NS_PER_S, all_are_ready, world))
+			world_broken(world, "they do not become ready");
+		for (unsigned n = 0; n < 3; n++)
+			user_kill(&world->users[n], true);
+		sim_cpg_blank_disk(world->sim, blank);
+		for (unsigned n = 0; n < 3; n++)
+			(void)user_start(&world->users[n]);
+		world_settle(world, 20 * NS_PER_S);
+		if (world->is_void)
+			world_broken(world, "a second log was made");
+		if (!stage_tear_down(&stage, why, size))
+			return false;
+	}
+	return true;
+}
+
+/* Disks other than that of the first leader hang from when all vote: it alone has the first JOIN. */
+static void leave_join_with_one(struct stage *stage)
+{
+	struct agree_stats stats = {0};
+
+	for (unsigned i = 0; i < 40000 && (stats.voters < 3 || stats.voter_changes); i++) {
+		(void)world_run(stage->world, 50 * NS_PER_US, NULL, NULL);
+		stage_find_leader(stage);
+		stage_stats_of(stage, stage->leader, &stats);
+	}
+	sim_cpg_hang_disk(stage->world->sim, stage->one, true);
+	sim_cpg_hang_disk(stage->world->sim, stage->other, true);
+	stage_run_ms(stage, 2000);
+	stage_stats_of(stage, stage->leader, &stats);
+	if (stats.last == stats.commit || stage->world->users[stage->leader].is_ready)
+		world_broken(stage->world, "the stage is not as it should be: %llu of %llu",
+			     (unsigned long long)stats.commit, (unsigned long long)stats.last);
+	for (unsigned n = 0; n < 3; n++)
+		user_kill(&stage->world->users[n], true);
+	sim_cpg_hang_disk(stage->world->sim, stage->one, false);
+	sim_cpg_hang_disk(stage->world->sim, stage->other, false);
+}
+
+/* Nobody was ready, two disks are empty: they begin anew, and who has the old log gives way. */
+bool test_first_log_that_can_never_be_used_gives_way(char *why, size_t size)
+{
+	struct stage stage = {0};
+
+	stage.world = world_new(&(struct sim_cpg_options){.seed = 5, .nodes = 3});
+	for (unsigned n = 0; n < 3; n++)
+		(void)user_start(&stage.world->users[n]);
+	leave_join_with_one(&stage);
+	sim_cpg_blank_disk(stage.world->sim, stage.one);
+	sim_cpg_blank_disk(stage.world->sim, stage.other);
+	(void)user_start(&stage.world->users[stage.one]);
+	(void)user_start(&stage.world->users[stage.other]);
+	stage_run_ms(&stage, 5000);
+	(void)user_start(&stage.world->users[stage.leader]);
+	world_settle(stage.world, 20 * NS_PER_S);
+	return stage_tear_down(&stage, why, size);
+}
+
+/* The same with all at once: the log has a majority and a leader, and one voter's copy is gone. */
+bool test_first_log_without_one_of_its_voters_gives_way(char *why, size_t size)
+{
+	struct stage stage = {0};
+
+	stage.world = world_new(&(struct sim_cpg_options){.seed = 5, .nodes = 3});
+	for (unsigned n = 0; n < 3; n++)
+		(void)user_start(&stage.world->users[n]);
+	leave_join_with_one(&stage);
+	sim_cpg_blank_disk(stage.world->sim, stage.one);
+	for (unsigned n = 0; n < 3; n++)
+		(void)user_start(&stage.world->users[n]);
+	world_settle(stage.world, 30 * NS_PER_S);
 	return stage_tear_down(&stage, why, size);
 }

@@ -351,7 +351,7 @@ void agree_program(uint64_t seed, bool is_traced, struct program_result *out)
 	struct program program = {.random = &random, .is_traced = is_traced};
 	struct sim_cpg_options options = {.seed = seed};
 	struct world *world;
-	uint64_t steps, pace;
+	uint64_t steps, pace, step_ns = 20 * NS_PER_MS;
 
 	random_init(&random, seed * 7919 + 13);
 	options.nodes = 1 + (unsigned)below(&program, 5);
@@ -359,8 +359,12 @@ void agree_program(uint64_t seed, bool is_traced, struct program_result *out)
 		options.nodes = 3 + (unsigned)below(&program, 2) * (options.nodes - 1);
 	if (below(&program, 20) == 0)
 		options.nodes = 1 + (unsigned)below(&program, 2);
-	options.again_percent = below(&program, 3) ? 0 : (unsigned)below(&program, 40);
+	options.again_percent = below(&program, 2) ? 0 : (unsigned)below(&program, 60);
 	options.write_max_ns = (1 + below(&program, 10)) * NS_PER_MS;
+	if (below(&program, 6) == 0) { /* syncs that outlive the rounds of an election */
+		options.write_max_ns = (1 + below(&program, 7)) * 100 * NS_PER_MS;
+		step_ns = (20 + below(&program, 200)) * NS_PER_MS;
+	}
 	world = world_new(&options);
 	world->compact_bytes = below(&program, 3) ? 500 + below(&program, 8000) : 0;
 	program.world = world;
@@ -376,14 +380,14 @@ void agree_program(uint64_t seed, bool is_traced, struct program_result *out)
 		if (below(&program, pace) == 0)
 			strike(&program);
 		load(&program);
-		(void)world_run(world, below(&program, 20 * NS_PER_MS), NULL, NULL);
+		(void)world_run(world, below(&program, step_ns), NULL, NULL);
 	}
 	if (!world->has_failed && !world->is_void)
 		end_faults(&program);
 	world_settle(world, 60 * NS_PER_S);
 	for (unsigned n = 0; n < world->nodes; n++)
 		(void)user_propose(&world->users[n], 100);
-	world_settle(world, 10 * NS_PER_S);
+	world_settle(world, 20 * NS_PER_S);
 	measure(world, out);
 	world_free(world);
 }
