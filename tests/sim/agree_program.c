@@ -248,6 +248,7 @@ static void fault_blank(struct program *program)
 	note(program, "disk %u is replaced", user->number);
 	program->blanked = user->number + 1;
 	user_power_cut(user);
+	user->is_blanked = true;
 	sim_cpg_blank_disk(program->world->sim, user->number);
 }
 

@@ -48,6 +48,24 @@ static void check_truth(struct user *user, const char *what)
 	world->last = max_of(world->last, user->index);
 }
 
+/* It began with an empty disk, and nobody ran who had the log. */
+static bool is_alone_anew(const struct user *user)
+{
+	const struct world *world = user->world;
+
+	for (unsigned n = 0; n < world->nodes; n++) {
+		const struct user *other = &world->users[n];
+		struct uuid log;
+
+		if (other == user || !other->core)
+			continue;
+		log = agree_log(other->core);
+		if (uuid_is_equal(&log, &world->log))
+			return false;
+	}
+	return user->is_blanked;
+}
+
 /* Is it the one log? */
 static bool is_this_log(struct user *user)
 {
@@ -58,11 +76,11 @@ static bool is_this_log(struct user *user)
 		world->log = log;
 	if (uuid_is_equal(&world->log, &log))
 		return true;
+	world->is_void = is_alone_anew(user);
 	for (unsigned n = 0; n < world->nodes; n++)
-		if (!world->users[n].was_ready) {
-			world->is_void = true;
-			return false;
-		}
+		world->is_void |= !world->users[n].was_ready;
+	if (world->is_void)
+		return false;
 	world_broken(world, "user %u has another log", user->number);
 	return false;
 }

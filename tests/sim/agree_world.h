@@ -22,7 +22,8 @@ struct user {
 	uint64_t start;	    /* 1 and on; its index in `fate` */
 	struct agree *core; /* NULL: not running */
 	bool is_ready, has_quorum, is_leaving, has_failed;
-	bool was_ready; /* some start of it */
+	bool was_ready;	 /* some start of it */
+	bool is_blanked; /* its disk was replaced */
 	struct error failure;
 	uint64_t index, digest, must;
 	uint64_t commits, installs, snapshots;
@@ -44,7 +45,7 @@ struct world {
 	uint64_t last;	 /* the highest that anyone has seen */
 	bool has_failed; /* a promise was broken */
 	/* Nodes made a log of their own while nobody ran who had the first one, and not all had it
-	 * yet: that is not promised to be impossible. The run ends. */
+	 * yet, or any more: that is not promised to be impossible. The run ends. */
 	bool is_void;
 	struct uuid log;
 	bool may_fail; /* a user that fails is no broken promise */
