@@ -425,6 +425,8 @@ WIRE_SIZE(struct peer_confirm, 24);
 enum peer_object_flags {
 	PEER_OBJECT_EXISTS = 1u << 0,
 	PEER_OBJECT_MISSING = 1u << 1, /* its content is not to be trusted */
+	/* SUMS: of what is missing all blocks but the lost ones are good, in this version. */
+	PEER_OBJECT_MARKED = 1u << 2,
 };
 
 /* PEER_OP_LIST: the objects above (after_layer, after_index) in key order. Reply payload: rows. */
@@ -519,11 +521,15 @@ struct peer_fetch {
 	le32 count; /* PEER_FETCH_BLOCKS_MAX at most */
 	le32 pg;
 	le32 store;
-	le32 reserved;
+	le32 flags; /* enum peer_fetch_flags */
 };
 WIRE_SIZE(struct peer_fetch, 64);
 
 #define PEER_FETCH_BLOCKS_MAX 256u
+
+enum peer_fetch_flags {
+	PEER_FETCH_MARKED = 1u << 0, /* the object may be missing there, but MARKED */
+};
 
 struct peer_fetch_reply {
 	le64 epoch;

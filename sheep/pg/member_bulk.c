@@ -100,6 +100,22 @@ static void reply_sums(struct sums *work, uint32_t flags)
 	net_reply(work->request, 0, &reply, sizeof(reply), &slice, count > 0);
 }
 
+/* A copy in which blocks were found damaged, and that is all, is good for the others and as a base. */
+static uint32_t missing_flags(const struct sums *work, int result)
+{
+	struct store_object object;
+	bool is_marked;
+
+	if (result == 0 && !work->sums.is_missing)
+		return 0;
+	is_marked =
+		result == 0 &&
+		store_object(pg_store_of(work->pg), work->pg->id, &work->sums.key, &object) > 0 &&
+		!object.is_partial && !object.is_in_flight &&
+		version_compare(object.version, work->sums.version) == 0;
+	return PEER_OBJECT_MISSING | (is_marked ? PEER_OBJECT_MARKED : 0);
+}
+
 static void on_sums(struct store_sums *sums, int result)
 {
 	struct sums *work = container_of_type(sums, struct sums, sums);
@@ -108,9 +124,7 @@ static void on_sums(struct store_sums *sums, int result)
 	if (result < 0 && result != -E_CHECKSUM)
 		net_reply_status(work->request, result);
 	else
-		reply_sums(work,
-			   PEER_OBJECT_EXISTS |
-				   (sums->is_missing || result < 0 ? PEER_OBJECT_MISSING : 0));
+		reply_sums(work, PEER_OBJECT_EXISTS | missing_flags(work, result));
 	free(work);
 	pg_set_release(set);
 }
@@ -238,7 +252,21 @@ static int decode_push(struct push *push, const struct peer_push *body, const st
 	return rc == -EINVAL ? -E_PROTOCOL : rc;
 }
 
-static uint32_t push_flags(uint32_t flags)
+/*
+ * Its blocks are those of this very version, but for damaged ones, and stay so while those are overwritten: a
+ * push that stops half way has made nothing worse.
+ */
+static bool is_base(const struct push *push)
+{
+	const struct store_append *append = &push->append;
+	struct store_object object;
+
+	return store_object(pg_store_of(push->pg), push->pg->id, &append->key, &object) > 0 &&
+	       object.is_missing && !object.is_partial &&
+	       version_compare(object.version, append->version) == 0;
+}
+
+static uint32_t push_flags(const struct push *push, uint32_t flags)
 {
 	uint32_t out = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS;
 
@@ -246,7 +274,8 @@ static uint32_t push_flags(uint32_t flags)
 		return out | STORE_DELETE;
 	if (flags & PEER_ENTRY_LAST)
 		out |= STORE_CLEAR_MISSING;
-	else if (RULE(J3_MISSING_FIRST) && flags & PEER_ENTRY_FIRST)
+	else if (RULE(J3_MISSING_FIRST) && flags & PEER_ENTRY_FIRST &&
+		 (flags & PEER_ENTRY_REPLACE || !is_base(push)))
 		out |= STORE_SET_MISSING;
 	return out | (flags & PEER_ENTRY_REPLACE ? STORE_REPLACE : 0);
 }
@@ -279,13 +308,13 @@ void pg_on_push(struct net_request *request)
 			.family = from_le64(body->family),
 			.key = {.layer = from_le64(body->layer), .index = from_le32(body->index)},
 			.version = {.reign = from_le64(body->reign), .n = from_le64(body->n)},
-			.flags = push_flags(from_le32(body->flags)),
 			.run_count = from_le16(body->run_count),
 			.runs = push->runs,
 			.slice_count = push->data.size > 0,
 			.slices = &push->data,
 			.crcs = push->data.size > 0 ? push->crcs : NULL,
 		};
+		push->append.flags = push_flags(push, from_le32(body->flags));
 		rc = store_append(pg_store_of(pg), &push->append);
 	}
 	if (rc < 0) {
@@ -343,10 +372,14 @@ static int judge_fetch(const struct pg *pg, const struct peer_fetch *body)
 	const struct version version = {.reign = from_le64(body->reign), .n = from_le64(body->n)};
 	struct store_object object;
 
-	if (from_le32(body->count) == 0 || from_le32(body->count) > PEER_FETCH_BLOCKS_MAX ||
+	if (from_le32(body->flags) & ~(uint32_t)PEER_FETCH_MARKED || from_le32(body->count) == 0 ||
+	    from_le32(body->count) > PEER_FETCH_BLOCKS_MAX ||
 	    !range_is_within(from_le32(body->block), from_le32(body->count), OBJECT_BLOCKS))
 		return -E_PROTOCOL;
-	if (store_object(pg_store_of(pg), pg->id, &key, &object) <= 0 || object.is_missing)
+	bool is_marked_enough = from_le32(body->flags) & PEER_FETCH_MARKED;
+
+	if (store_object(pg_store_of(pg), pg->id, &key, &object) <= 0 ||
+	    (object.is_missing && !is_marked_enough))
 		return -E_MISSING;
 	if (version_compare(object.version, version) != 0 && RULE(D1_HEAL_VERSION))
 		return -E_VERSION;
@@ -384,6 +417,7 @@ void pg_on_fetch(struct net_request *request)
 		.layer_count = 1,
 		.block = from_le32(body->block),
 		.count = from_le32(body->count),
+		.is_salvage = from_le32(body->flags) & PEER_FETCH_MARKED,
 		.states = fetch->states, /* lost blocks go as zeroes: the sums say what they are */
 	};
 	pg_set_hold(pg->set);

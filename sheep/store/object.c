@@ -12,6 +12,8 @@ static void describe(const struct flight *f, const struct object *object, struct
 					     .family = object->family,
 					     .version = object->version,
 					     .is_missing = object->flags & OBJECT_MISSING,
+					     .is_partial = object->flags &
+							   (OBJECT_PARTIAL | OBJECT_DAMAGED),
 					     .data_blocks = object->data_blocks,
 					     .lost_blocks = object->lost_blocks};
 	if (f) {
@@ -19,6 +21,7 @@ static void describe(const struct flight *f, const struct object *object, struct
 		out->family = f->family;
 		out->version = f->version;
 		out->is_missing = f->is_missing;
+		out->is_partial |= f->is_missing;
 		out->is_in_flight = true;
 	}
 }

@@ -281,6 +281,7 @@ struct store_object {
 	uint64_t family;
 	struct version version; /* of the newest entry, in flight ones included */
 	bool is_missing;
+	bool is_partial;      /* missing, and not only for blocks that are said to be lost */
 	bool is_in_flight;    /* that entry is not visible to reads yet */
 	uint32_t data_blocks; /* blocks that take space */
 	uint32_t lost_blocks; /* of what reads see; if it is missing: of this copy */
