@@ -156,7 +156,7 @@ void pg_fill_compare(struct pg_filler *filler)
 			uint64_t blocks = pair.has_ours ? pair.ours.data_blocks : 0;
 			uint64_t family = pair.has_ours ? pair.ours.family : pair.their_family;
 			if (pg_fill_add(filler, &pair.key, family, blocks * BLOCK_SIZE,
-					pair.has_theirs && !pair.they_miss) < 0)
+					pair.has_theirs) < 0)
 				return; /* the tick goes on from here */
 		}
 		filler->pg->set->counters.objects_compared++;

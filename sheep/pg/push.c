@@ -36,6 +36,7 @@ struct pg_push {
 	struct version version, their_version;
 	struct pg_lock lock;
 	bool has_sums; /* theirs are worth asking for */
+	bool is_whole; /* theirs is not missing */
 	uint32_t pending;
 	int result;
 	uint32_t blocks; /* pushed */
@@ -290,7 +291,8 @@ static void next_batch(struct pg_push *push)
 
 static void compare(struct pg_push *push)
 {
-	if (push->has_sums && version_compare(push->their_version, push->version) == 0) {
+	if (push->has_sums && push->is_whole &&
+	    version_compare(push->their_version, push->version) == 0) {
 		push_end(push, 0); /* it has come meanwhile, by an older start of this join */
 		return;
 	}
@@ -320,11 +322,17 @@ static void on_their_sums(struct pg_ask *ask, int result)
 		uint32_t flags = from_le32(reply->flags);
 		result = pg_sums_decode(payload->data, payload->size, from_le32(reply->block_count),
 					&push->theirs);
-		/* A copy that is not to be trusted is no base: its sums may be of other bytes. */
-		if (!(flags & PEER_OBJECT_EXISTS) || (flags & PEER_OBJECT_MISSING))
-			push->has_sums = false;
 		push->their_version = (struct version){.reign = from_le64(reply->reign),
 						       .n = from_le64(reply->n)};
+		push->is_whole = !(flags & PEER_OBJECT_MISSING);
+		/*
+		 * A copy that is not to be trusted is no base: its sums may be of other bytes. But where only
+		 * some blocks of this very version are damaged the others stay: they may be all there is.
+		 */
+		if (!(flags & PEER_OBJECT_EXISTS) ||
+		    (!push->is_whole && (!(flags & PEER_OBJECT_MARKED) ||
+					 version_compare(push->their_version, push->version) != 0)))
+			push->has_sums = false;
 		if (result == -EINVAL)
 			result = -E_PROTOCOL;
 	}
