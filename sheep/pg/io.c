@@ -423,10 +423,23 @@ void pg_work_starve(struct pg_work *work)
 /* ---- healing ---- */
 
 /* Somebody else may lead by now, who has it: an error, too, needs a lease. */
-static void answer_lost(struct pg_work *work)
+static void answer_failed(struct pg_work *work, int failure)
 {
-	work->is_lost = true;
+	work->failure = failure;
 	pg_work_answer(work);
+}
+
+void pg_works_lost(struct pg_lead *lead, const struct object_key *key)
+{
+	struct pg_work *work, *next;
+
+	cds_list_for_each_entry_safe(work, next, &lead->works, link) {
+		if (!work->lock.object || work->lock.is_granted || work->pending > 0 ||
+		    work->failure || work->is_starved || object_key_compare(&work->key, key) != 0)
+			continue;
+		pg_lock_release(&work->set->locks, &work->lock);
+		answer_failed(work, -E_LOST);
+	}
 }
 
 static void on_healed(struct pg_heal_wait *wait, int result)
@@ -437,9 +450,11 @@ static void on_healed(struct pg_heal_wait *wait, int result)
 	if (!work->lead)
 		pg_work_put(work);
 	else if (result == -E_LOST)
-		answer_lost(work);
+		answer_failed(work, -E_LOST);
+	else if (result == -E_NOT_PRIMARY)
+		pg_work_end(work, result);
 	else if (result < 0)
-		pg_work_end(work, result == -E_NOT_PRIMARY ? result : -EIO);
+		answer_failed(work, -EIO);
 	else
 		pg_work_start(work);
 }
@@ -474,7 +489,7 @@ void pg_work_heal(struct pg_work *work)
 	struct object_key key;
 
 	if (work->heals++ == HEALS_MAX) {
-		pg_work_end(work, -EIO);
+		answer_failed(work, -EIO);
 		return;
 	}
 	pg_work_forget_reads(work);
@@ -515,8 +530,8 @@ void pg_work_answer(struct pg_work *work)
 		pg_work_end(work, -E_NOT_PRIMARY);
 	} else if (!pg_lead_has_lease(work->lead, work->arrived_ns)) {
 		pg_lease_wait(work);
-	} else if (work->is_lost) {
-		pg_work_end(work, -E_LOST);
+	} else if (work->failure) {
+		pg_work_end(work, work->failure);
 	} else {
 		if (work->io->kind == PG_IO_READ)
 			give_data(work);
@@ -539,7 +554,7 @@ static void on_read(struct pg_work *work, int result)
 	} else if (work->result == -E_MISSING || work->result == -E_CHECKSUM) {
 		pg_work_heal(work);
 	} else if (work->result == -E_LOST) {
-		answer_lost(work);
+		answer_failed(work, -E_LOST);
 	} else if (work->result < 0) {
 		pg_work_end(work, work->result == -E_STORE_FAILED ? -E_NOT_PRIMARY : work->result);
 	} else if (work->io->kind == PG_IO_READ) {

@@ -26,7 +26,7 @@ struct pg_work {
 	uint32_t demands;	     /* tries to have it filled at members first */
 	int result;		     /* of the reads: the first error */
 	struct pg_heal_wait heal;
-	bool is_lost;		    /* what it needs is */
+	int failure;		    /* what it is to be told, with a lease like any answer */
 	bool is_merged;		    /* the blocks at its ends were read */
 	bool has_entry;		    /* it has its number */
 	struct store_read reads[2]; /* the read; or the first and the last block of a write */
@@ -59,6 +59,8 @@ void pg_io_rejudge(struct pg *pg);
  * them again: they would keep others waiting that need the same links. True: there are some.
  */
 bool pg_io_tick(struct pg *pg);
+/* Those that wait for the object: nobody who is there has it. */
+void pg_works_lost(struct pg_lead *lead, const struct object_key *key);
 void pg_works_end(struct pg_lead *lead, int result);
 /* Those of sessions that have ended (Q2). */
 void pg_works_end_sessions(struct pg_lead *lead);
