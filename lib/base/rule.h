@@ -155,7 +155,8 @@
 	X(REGISTERED, "a registration is applied") \
 	X(CHECKPOINT_WRITTEN, "a checkpoint is written and not yet durable") \
 	X(SEGMENT_LEFT, "a segment was left") \
-	X(ELECTED, "a marked member asked to be elected")
+	X(ELECTED, "a marked member asked to be elected") \
+	X(LOSS_DECLARED, "a primary is about to tell that blocks are lost")
 /* clang-format on */
 
 enum rule {

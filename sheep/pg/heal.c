@@ -19,7 +19,8 @@
 #define HEAL_AGAIN_NS (200 * NS_PER_MS)
 #define TELL_NS	      (10 * NS_PER_S) /* between two lines about vain heals of a PG */
 #define VAIN_NS	      NS_PER_S	      /* before what nobody can give now is looked for again */
-#define HEALS_MAX     4u	      /* that the background search begins */
+#define SHORT_NS      (5 * NS_PER_S) /* a lost member in sync is waited for, or dropped, in that time */
+#define HEALS_MAX     4u	     /* that the background search begins */
 
 static void heal_go(struct pg_heal *heal);
 
@@ -55,7 +56,7 @@ static void tell_all(struct cds_list_head *waits, int result)
 	}
 }
 
-static void heal_end(struct pg_heal *heal, int result)
+void heal_end(struct pg_heal *heal, int result)
 {
 	CDS_LIST_HEAD(waits);
 
@@ -109,18 +110,10 @@ void pg_heals_end(struct pg_lead *lead)
 
 /* ---- this member cannot help ---- */
 
-/* Would the same question have another answer later? */
-static bool is_passing(int result)
-{
-	return result == -E_CLOSED || result == -E_STALE_EPOCH || result == -E_FUTURE_EPOCH ||
-	       result == -EAGAIN || result == -ENOMEM || result == -E_NOT_FOUND ||
-	       result == -E_SHUTDOWN || result == -E_CHECKSUM || result == -E_VERSION;
-}
-
+/* Only who has no good copy says so: anything else may be another answer later. */
 static void try_next(struct pg_heal *heal, int result)
 {
-	heal->any_later |= is_passing(result);
-	heal->tried++;
+	heal->any_later |= result != -E_MISSING;
 	heal_go(heal);
 }
 
@@ -128,7 +121,7 @@ void heal_rest(struct pg_heal *heal, uint64_t pause_ns)
 {
 	heal->is_resting = true;
 	heal->any_later = false;
-	heal->tried = 0;
+	heal->asked_count = 0;
 	heal->heir = 0;
 	heal->again_ns = loop_now(heal->set->loop) + pause_ns;
 	pg_set_active(heal->pg);
@@ -157,23 +150,27 @@ static void on_healed_part(struct store_append *append, int result)
 		pg_set_store_failed(set, pg_store_of(heal->pg), result);
 	else if (heal->from == OBJECT_BLOCKS) {
 		heal->is_fetched = true;
-		heal_end(heal, 0);
+		heal_rest(heal, 0);
+		heal->is_resting = false;
+		heal_go(heal); /* it ends, unless more damage was found meanwhile */
 	} else {
 		fetch_next(heal);
 	}
 	pg_set_release(set);
 }
 
-static void append_part(struct pg_heal *heal, uint32_t flags)
+static void append_part(struct pg_heal *heal)
 {
+	uint32_t flags = 0;
 	int rc;
 
-	if (heal->begin == 0)
+	if (!heal->is_begun && !heal->is_in_place)
 		flags |= STORE_REPLACE;
 	if (heal->from == OBJECT_BLOCKS)
 		flags |= STORE_CLEAR_MISSING;
-	else if (heal->begin == 0)
+	else if (flags & STORE_REPLACE)
 		flags |= STORE_SET_MISSING;
+	heal->is_begun = true;
 	heal->append = (struct store_append){
 		.done = on_healed_part,
 		.pg = heal->pg->id,
@@ -265,7 +262,7 @@ static void on_fetched(struct pg_ask *ask, int result)
 	heal->payload = net_call_take(&ask->call);
 	pg_recovery_charge(heal->set, heal->payload.size);
 	if (cut_payload(heal)) {
-		append_part(heal, 0);
+		append_part(heal);
 		return;
 	}
 	buffer_put(heal->payload.buffer);
@@ -273,25 +270,13 @@ static void on_fetched(struct pg_ask *ask, int result)
 	try_next(heal, -E_CHECKSUM);
 }
 
-/* The next range of blocks: those without data need no question. */
-static void fetch_next(struct pg_heal *heal)
+bool heal_ask_blocks(struct pg_heal *heal, uint32_t flags, void *owner,
+		     void (*done)(struct pg_ask *ask, int result))
 {
-	struct pg_ask *ask;
+	struct pg_ask *ask = pg_ask_new(heal->pg, heal->store, 0);
 
-	heal->begin = heal->from;
-	heal->end = min_of(heal->begin + HEAL_RANGE, OBJECT_BLOCKS);
-	heal->slice_count = 0;
-	heal->from = pg_diff_batch(&heal->diff, heal->sums.states, heal->begin, heal->end,
-				   heal->runs, HEAL_RANGE, HEAL_RANGE, &heal->run_count);
-	if (pg_runs_data_blocks(heal->runs, heal->run_count) == 0) {
-		append_part(heal, 0);
-		return;
-	}
-	ask = pg_ask_new(heal->pg, heal->store, 0);
-	if (!ask) {
-		rest(heal);
-		return;
-	}
+	if (!ask)
+		return false;
 	const struct peer_fetch body = {
 		.epoch = to_le64(ask->epoch),
 		.layer = to_le64(heal->key.layer),
@@ -303,10 +288,71 @@ static void fetch_next(struct pg_heal *heal)
 		.count = to_le32(heal->end - heal->begin),
 		.pg = to_le32(heal->pg->id),
 		.store = to_le32(heal->store),
+		.flags = to_le32(flags),
 	};
-	ask->owner = heal;
+	ask->owner = owner;
 	heal->is_out = true;
-	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_FETCH, &body, sizeof(body), on_fetched);
+	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_FETCH, &body, sizeof(body), done);
+	return true;
+}
+
+/* The next range of blocks: those without data need no question. */
+static void fetch_next(struct pg_heal *heal)
+{
+	const struct store_run *last;
+
+	heal->begin = bitmap_next(heal->diff.blocks, OBJECT_BLOCKS, heal->from);
+	heal->end = min_of(heal->begin + HEAL_RANGE, OBJECT_BLOCKS);
+	heal->slice_count = 0;
+	heal->from = pg_diff_batch(&heal->diff, heal->sums.states, heal->begin, heal->end,
+				   heal->runs, HEAL_RANGE, HEAL_RANGE, &heal->run_count);
+	if (pg_runs_data_blocks(heal->runs, heal->run_count) == 0) {
+		append_part(heal);
+		return;
+	}
+	last = &heal->runs[heal->run_count - 1];
+	heal->end = last->block + last->count;
+	if (!heal_ask_blocks(heal, 0, heal, on_fetched))
+		rest(heal);
+}
+
+/* What is left of ours is of the same version: it stays, and what is damaged is written over. */
+static void on_own_sums(struct store_sums *sums, int result)
+{
+	struct pg_heal *heal = container_of_type(sums, struct pg_heal, ours);
+	struct pg_set *set = heal->set;
+
+	heal->is_out = false;
+	if (!heal->lead) {
+		heal_free(heal);
+	} else if (result < 0) {
+		rest(heal);
+	} else {
+		struct pg_sums ours;
+		memcpy(ours.states, sums->states, sizeof(ours.states));
+		memcpy(ours.crcs, sums->crcs, sizeof(ours.crcs));
+		pg_diff_make(&heal->diff, heal->sums.states, heal->sums.crcs, &ours);
+		fetch_next(heal);
+	}
+	pg_set_release(set);
+}
+
+static void fetch_begin(struct pg_heal *heal)
+{
+	heal->from = 0;
+	heal->is_begun = false;
+	heal->is_in_place = !heal->is_partial && version_compare(heal->version, heal->own) == 0;
+	if (!heal->is_in_place) {
+		pg_diff_make(&heal->diff, heal->sums.states, heal->sums.crcs, NULL);
+		fetch_next(heal);
+		return;
+	}
+	heal->ours.done = on_own_sums;
+	heal->ours.pg = heal->pg->id;
+	heal->ours.key = heal->key;
+	heal->is_out = true;
+	pg_set_hold(heal->set);
+	store_sums(pg_store_of(heal->pg), &heal->ours);
 }
 
 /* ---- who has it ---- */
@@ -353,21 +399,19 @@ static void on_heal_sums(struct pg_ask *ask, int result)
 	} else if (flags & PEER_OBJECT_MISSING) {
 		try_next(heal, -E_MISSING);
 	} else {
-		pg_diff_make(&heal->diff, heal->sums.states, heal->sums.crcs, NULL);
-		heal->from = 0;
-		fetch_next(heal);
+		fetch_begin(heal);
 	}
 }
 
-static void ask_member(struct pg_heal *heal, uint32_t store)
+bool heal_ask_sums(struct pg_heal *heal, uint32_t store, void *owner,
+		   void (*done)(struct pg_ask *ask, int result))
 {
-	struct pg_ask *ask = pg_ask_new(heal->pg, store, 0);
+	bool is_full = heal->asked_count == ARRAY_COUNT(heal->asked);
+	struct pg_ask *ask = is_full ? NULL : pg_ask_new(heal->pg, store, 0);
 
-	heal->store = store;
-	if (!ask) {
-		rest(heal);
-		return;
-	}
+	if (!ask)
+		return false;
+	heal->asked[heal->asked_count++] = store;
 	const struct peer_sums body = {
 		.epoch = to_le64(ask->epoch),
 		.layer = to_le64(heal->key.layer),
@@ -376,85 +420,101 @@ static void ask_member(struct pg_heal *heal, uint32_t store)
 		.pg = to_le32(heal->pg->id),
 		.store = to_le32(store),
 	};
-	ask->owner = heal;
+	heal->store = store;
+	ask->owner = owner;
 	heal->is_out = true;
-	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_SUMS, &body, sizeof(body), on_heal_sums);
+	pg_ask_send(ask, PEER_CLASS_BULK, PEER_OP_SUMS, &body, sizeof(body), done);
+	return true;
 }
 
-/* Whoever was only late is still in sync: at the floor it stays so, and may be the one that has it. */
-static bool may_be_asked(const struct pg_member *member)
+static bool was_asked(const struct pg_heal *heal, uint32_t store)
 {
-	return !pg_member_is_lost(member) ||
-	       (pg_member_is_late(member) &&
-		cluster_store_is_up(member->lead->pg->set->map, member->store));
+	for (uint32_t i = 0; i < heal->asked_count; i++)
+		if (heal->asked[i] == store)
+			return true;
+	return false;
 }
 
 /*
  * The next one to ask: members in sync, then all others that are there. Who was elected after a total power
  * loss has only such: where one of them has the very version it has the bytes (W4).
  */
-static struct pg_member *next_member(struct pg_heal *heal)
+struct pg_member *heal_next_member(const struct pg_heal *heal)
 {
-	struct pg_lead *lead = heal->lead;
-	uint32_t seen = 0;
+	const struct pg_lead *lead = heal->lead;
 
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (uint32_t i = 0; i < lead->member_count; i++) {
 			struct pg_member *member = lead->members[i];
-			if ((member->kind == PG_MEMBER_ISR) != (pass == 0))
-				continue;
-			if (may_be_asked(member)) {
-				if (seen++ == heal->tried)
-					return member;
-			} else if (pass == 0) {
-				heal->any_later = true; /* it may be gone soon, or not */
-			}
+			if ((member->kind == PG_MEMBER_ISR) == (pass == 0) &&
+			    pg_member_may_be_asked(member) && !was_asked(heal, member->store))
+				return member;
 		}
 	return NULL;
 }
 
-/*
- * A store that is away may have the object: one that is listed, or that the PG is to be at. Who has been
- * away for so long that its share is made elsewhere is not waited for.
- */
-static bool is_somebody_away(struct pg_lead *lead)
+/* Somebody in sync cannot be asked: it may be dropped soon, or be back. */
+static bool is_short(const struct pg_lead *lead)
 {
-	const struct pg_set *set = lead->pg->set;
-	const struct cluster_pg *row = &lead->pg->row;
-	uint64_t now = loop_now(set->loop);
-	bool any = false;
-
 	for (uint32_t i = 0; i < lead->member_count; i++)
-		any |= !may_be_asked(lead->members[i]);
-	for (uint32_t i = 0; i < row->target_count; i++)
-		any |= row->target[i] != lead->pg->store->id &&
-		       !pg_lead_member(lead, row->target[i]);
-	if (!any)
-		lead->away_ns = 0;
-	else if (!lead->away_ns)
-		lead->away_ns = now;
-	return any && now < lead->away_ns + pg_set_time(set, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+		if (lead->members[i]->kind == PG_MEMBER_ISR &&
+		    !pg_member_may_be_asked(lead->members[i]))
+			return true;
+	return false;
 }
 
-/* Everybody was asked. */
+/* Everybody who is there was asked, and has no good copy. */
+static void decide_alone(struct pg_heal *heal)
+{
+	struct pg_lead *lead = heal->lead;
+	uint64_t wait_ns = pg_set_time(heal->set, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+
+	if (pg_absence_is_younger(lead, wait_ns)) {
+		if (is_short(lead) && pg_absence_is_younger(lead, SHORT_NS))
+			rest(heal);
+		else
+			heal_end(heal, -E_LOST); /* others need the push's place, meanwhile */
+	} else if (lead->pg->state == PG_SERVING || lead->pg->state == PG_WAITING) {
+		heal_give_up(heal);
+	} else {
+		rest(heal); /* entries are not numbered before all tails are known */
+	}
+}
+
+/* Everybody was asked. Who has all of it in another version is left the lead, or settled with. */
 static void heal_decide(struct pg_heal *heal)
 {
 	struct pg_lead *lead = heal->lead;
 
 	if (heal->heir && pg_settle_yield(lead, &heal->key, heal->heir))
 		heal_end(heal, -E_NOT_PRIMARY);
-	else if (heal->any_later || (heal->heir && !pg_settle_is_late(lead, &heal->key)))
+	else if (heal->any_later)
 		rest(heal);
-	else if (!is_somebody_away(lead))
-		heal_give_up(heal);
+	else if (heal->heir && pg_settle_is_late(lead, &heal->key) &&
+		 pg_settle_salvage(lead, &heal->key))
+		heal_end(heal, -E_LOST); /* the settle goes on with what it has */
+	else if (heal->heir)
+		rest(heal);
 	else
-		heal_end(heal, -E_LOST); /* others need the push's place, meanwhile */
+		decide_alone(heal);
 }
 
 /* Our own entry has the object, and is not committed: then only just that version will do. */
 static bool is_uncommitted(const struct pg_heal *heal)
 {
 	return heal->own.reign == heal->lead->reign && heal->own.n > heal->lead->commit_n;
+}
+
+/* Has it all that is committed? Who has refused an entry may lack anything. */
+static bool is_in_sync(const struct pg_member *member)
+{
+	return member->kind == PG_MEMBER_ISR && (!member->refused || pg_member_is_late(member));
+}
+
+bool heal_must_equal(const struct pg_heal *heal, const struct pg_member *member)
+{
+	return !is_in_sync(member) || is_uncommitted(heal) ||
+	       pg_settle_is_open(heal->lead, &heal->key);
 }
 
 /* It is locked: ask. */
@@ -464,8 +524,8 @@ static void heal_go(struct pg_heal *heal)
 	struct store_object object;
 	bool exists = store_object(pg_store_of(heal->pg), heal->pg->id, &heal->key, &object) > 0;
 
-	if (exists && !object.is_missing && object.is_in_flight) {
-		heal_rest(heal, 0); /* it will be: what is said to be lost is on its way */
+	if (exists && object.is_in_flight) {
+		heal_rest(heal, 0); /* what is said to be lost is on its way, or a mark of damage */
 		return;
 	}
 	if (!exists || !object.is_missing) {
@@ -474,15 +534,16 @@ static void heal_go(struct pg_heal *heal)
 	}
 	heal->family = object.family;
 	heal->own = object.version;
-	member = next_member(heal);
+	heal->is_partial = object.is_partial;
+	member = heal_next_member(heal);
 	if (!member) {
 		heal_decide(heal);
 		return;
 	}
-	heal->is_in_sync = member->kind == PG_MEMBER_ISR;
-	heal->must_equal = !heal->is_in_sync || is_uncommitted(heal) ||
-			   pg_settle_is_open(heal->lead, &heal->key);
-	ask_member(heal, member->store);
+	heal->is_in_sync = is_in_sync(member);
+	heal->must_equal = heal_must_equal(heal, member);
+	if (!heal_ask_sums(heal, member->store, heal, on_heal_sums))
+		rest(heal);
 }
 
 static void on_heal_granted(struct pg_lock *lock)

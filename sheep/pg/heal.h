@@ -21,15 +21,19 @@ struct pg_heal {
 	bool is_out;	 /* an ask or an append */
 	bool is_resting; /* until again_ns */
 	uint64_t again_ns;
-	bool any_later;	   /* a member could not be asked: it may have the object */
-	uint32_t tried;	   /* members asked, as an index */
-	uint32_t store;	   /* that is asked now */
-	bool is_in_sync;   /* this one */
-	bool must_equal;   /* it counts only with just the version that we had */
-	uint32_t heir;	   /* a member in sync that has it whole, in another version; 0: none */
-	bool is_fetched;   /* from one of them */
-	uint32_t salvages; /* tries to read what is good of ours */
+	bool any_later; /* a member gave no certain answer: it may have the object */
+	uint32_t asked[PG_MEMBERS_MAX]; /* stores, for sums */
+	uint32_t asked_count;
+	uint32_t store;	  /* that is asked now */
+	bool is_in_sync;  /* this one */
+	bool must_equal;  /* it counts only with just the version that we had */
+	uint32_t heir;	  /* a member in sync that has it whole, in another version; 0: none */
+	bool is_fetched;  /* from one of them */
+	bool is_partial;  /* ours is missing for other reasons than blocks that are damaged */
+	bool is_in_place; /* ours is of this version: only what is damaged of it is written */
+	bool is_begun;	  /* a part of it is written */
 	struct version own, version;
+	struct store_sums ours;
 	struct pg_sums sums;
 	struct pg_diff diff;
 	uint32_t from, begin, end;
@@ -43,6 +47,17 @@ struct pg_heal {
 };
 
 void heal_free(struct pg_heal *heal);
+void heal_end(struct pg_heal *heal, int result);
+/* A member that can be asked and was not: those listed as in sync first. NULL: all were. */
+struct pg_member *heal_next_member(const struct pg_heal *heal);
+/* A copy of it counts only in the very version that we had. */
+bool heal_must_equal(const struct pg_heal *heal, const struct pg_member *member);
+/* Ask the store for sums of its copy, and note that. False: no memory. */
+bool heal_ask_sums(struct pg_heal *heal, uint32_t store, void *owner,
+		   void (*done)(struct pg_ask *ask, int result));
+/* Ask the store for blocks of its copy, in the version heal->version. @flags: enum peer_fetch_flags. */
+bool heal_ask_blocks(struct pg_heal *heal, uint32_t flags, void *owner,
+		     void (*done)(struct pg_ask *ask, int result));
 /* Ask all of them again, later. */
 void heal_rest(struct pg_heal *heal, uint64_t pause_ns);
 

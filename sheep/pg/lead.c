@@ -208,6 +208,7 @@ int pg_lead_members(struct pg_lead *lead)
 		lead->members_epoch = row->epoch;
 	if (is_new_epoch)
 		resend_now(lead);
+	pg_absences_note(lead);
 	return rc;
 }
 
@@ -439,7 +440,7 @@ static bool must_yield(struct pg_lead *lead, uint32_t heir)
 	if (!heir || (pg->state != PG_SERVING && pg->state != PG_WAITING))
 		return false;
 	log_warning("pg %u: what is in doubt is damaged here: store %u is to lead", pg->id, heir);
-	lead->handover_ns = 0;
+	lead->handover_ns = lead->proof_ns = 0;
 	pg_enter(pg, PG_LEAVING, "another store is to settle");
 	pg_works_end(lead, -E_NOT_PRIMARY);
 	return true;
@@ -493,6 +494,7 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 	bool more = lead->entry_count > 0 || lead->pg->state != PG_SERVING;
 
 	lead->tick_ns = now;
+	pg_absences_note(lead);
 	if (lead->needs_members)
 		more |= pg_lead_members(lead) < 0;
 	if (lead->pg->state == PG_COLLECTING)

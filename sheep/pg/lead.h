@@ -27,6 +27,14 @@ struct pg_exile {
 	uint64_t until_ns; /* it is not filled before */
 };
 
+/* A store that is away and may have objects of the PG. */
+struct pg_absence {
+	uint32_t store;
+	uint64_t since_ns;
+};
+
+#define PG_ABSENCES_MAX (PG_MEMBERS_MAX + LOG_COPIES_MAX) /* listed, or of the target */
+
 struct pg_member {
 	struct pg_lead *lead;
 	uint32_t store, node;
@@ -99,8 +107,8 @@ struct pg_lead {
 	uint32_t heal_count;
 	uint64_t heal_told_ns; /* when a vain one was logged last */
 	uint64_t vain_ns;      /* when the last one ended in vain */
-	uint64_t
-		away_ns; /* since when somebody is away who might have what is missing; 0: nobody */
+	struct pg_absence absences[PG_ABSENCES_MAX];
+	uint32_t absence_count;
 	struct object_key heal_cursor;
 	bool has_heal_cursor;
 	/* garbage */
@@ -139,6 +147,15 @@ static inline bool pg_member_is_late(const struct pg_member *member)
 }
 /* A member must go: it is proposed, now and again. */
 void pg_member_refuse(struct pg_member *member, int why);
+
+/* ---- absent.c ---- */
+
+/* It is up, and nothing is held against it that makes what it says of its copies worthless. */
+bool pg_member_may_be_asked(const struct pg_member *member);
+/* Look who is away by now. */
+void pg_absences_note(struct pg_lead *lead);
+/* Is somebody away who may have objects of ours, and not yet for @age_ns? */
+bool pg_absence_is_younger(struct pg_lead *lead, uint64_t age_ns);
 
 /* ---- slow.c ---- */
 

@@ -12,6 +12,8 @@
  * Content and requests have to be of one store: if only a member in sync has the object whole, that
  * one is to lead, and settles it with its own (tick_handover() in lead.c). So first all of it is proved: read,
  * and healed if need be. Only then members get our table of requests in place of theirs; their entries wait.
+ * Damage that shows up after that keeps nobody from what is good: blocks that tails name are settled as far as
+ * they can be read, and the others are the same at all members in sync, and are healed from there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,7 @@ struct pg_settle {
 	bool is_proved;	   /* our copy was read, and is good; or that is not waited for any more */
 	bool is_damaged;   /* it was not good when we looked last */
 	bool is_sent;	   /* it has its entry */
+	bool is_salvaged;  /* ours stays damaged: what is good of it is settled */
 	uint32_t heir;	   /* who is to lead, since we cannot settle it; 0: nobody */
 	uint64_t again_ns; /* not before; nobody who is there has the object */
 	struct pg_heal_wait heal;
@@ -140,6 +143,25 @@ static int settle_build(struct pg_settle *settle, struct pg_entry *entry)
 	return rc;
 }
 
+/* Of what is in doubt, and only of that. */
+static void tell_lost(const struct pg_settle *settle, const struct pg_entry *entry)
+{
+	uint32_t lost = 0;
+
+	if (!settle->is_salvaged)
+		return;
+	for (uint32_t i = 0; i < entry->run_count; i++)
+		lost += entry->runs[i].state == BLOCK_LOST ? entry->runs[i].count : 0;
+	if (lost == 0)
+		return;
+	settle->set->counters.objects_lost++;
+	log_error(
+		"pg %u: object %llu.%u: %u of its blocks are in doubt and damaged: reading them is "
+		"an error until they are written again",
+		settle->lead->id, (unsigned long long)settle->object->key.layer,
+		settle->object->key.index, lost);
+}
+
 static void settle_submit(struct pg_settle *settle, bool exists)
 {
 	struct pg_lead *lead = settle->lead;
@@ -171,6 +193,7 @@ static void settle_submit(struct pg_settle *settle, bool exists)
 		settle_later(settle);
 		return;
 	}
+	tell_lost(settle, entry);
 	settle->is_out = settle->is_sent = true;
 	lead->settle_sent++;
 	buffer_put(settle->read.data.buffer); /* the entry has what it needs of it */
@@ -183,6 +206,10 @@ static void on_settle_read(struct store_read *read, int result)
 	struct pg_set *set = settle->set;
 
 	settle->is_out = false;
+	if (result == -E_MISSING && settle->is_salvaged) {
+		memset(settle->states, BLOCK_LOST, sizeof(settle->states));
+		result = 0;
+	}
 	if (!settle->lead)
 		settle_free(settle);
 	else if (result < 0)
@@ -241,7 +268,6 @@ static void on_proof_read(struct store_read *read, int result)
 static void settle_read(struct pg_settle *settle)
 {
 	const struct pg_plan_object *object = settle->object;
-	uint32_t begin = 0, end = OBJECT_BLOCKS;
 
 	settle->read = (struct store_read){
 		.done = settle->is_proved ? on_settle_read : on_proof_read,
@@ -251,16 +277,10 @@ static void settle_read(struct pg_settle *settle)
 		.layers = &settle->object->key.layer,
 		.layer_count = 1,
 		.count = OBJECT_BLOCKS,
+		.is_salvage = settle->is_salvaged,
 		.crcs = settle->crcs,
 		.states = settle->states,
 	};
-	if (!settle->is_proved && !object->is_whole) {
-		begin = bitmap_next(object->blocks, OBJECT_BLOCKS, 0);
-		while (end > begin + 1 && !bitmap_test(object->blocks, end - 1))
-			end--;
-		settle->read.block = begin < OBJECT_BLOCKS ? begin : 0;
-		settle->read.count = end - settle->read.block;
-	}
 	pg_set_hold(settle->set);
 	store_read(pg_store_of(settle->lead->pg), &settle->read);
 }
@@ -276,8 +296,12 @@ static void on_settle_healed(struct pg_heal_wait *wait, int result)
 		settle_free(settle);
 		return;
 	}
-	if (result < 0)
+	if (result < 0 && !settle->is_salvaged)
 		settle->again_ns = loop_now(settle->set->loop) + VAIN_NS;
+	if (result != -E_NOT_PRIMARY)
+		settle->heir = 0;
+	if (result == -E_LOST && !settle->is_salvaged)
+		pg_works_lost(settle->lead, &settle->object->key);
 	settle_later(settle);
 }
 
@@ -289,7 +313,10 @@ static void settle_go(struct pg_settle *settle)
 
 	settle->is_running = true;
 	settle->is_damaged = exists > 0 && object.is_missing;
-	settle->heir = 0;
+	if (!settle->is_damaged) {
+		settle->heir = 0;
+		settle->is_salvaged = false;
+	}
 	settle->lead->settle_running++;
 	/* Reads do not see yet what the old primary sent last: it would be settled as never written. */
 	if (exists > 0 && object.is_in_flight) {
@@ -304,7 +331,7 @@ static void settle_go(struct pg_settle *settle)
 		return;
 	}
 	settle->is_out = true;
-	if (object.is_missing) {
+	if (object.is_missing && !settle->is_salvaged) {
 		settle->heal.done = on_settle_healed;
 		pg_heal_object(settle->lead, &settle->object->key, PG_HEAL_LOCKED, &settle->heal);
 		return;
@@ -317,6 +344,15 @@ static bool is_busy(const struct pg_lead *lead)
 {
 	return lead->settle_running - (pg_lead_is_short(lead) ? lead->settle_sent : 0) >=
 	       SETTLES_RUNNING;
+}
+
+/* Somebody is to settle it who can: that waits for the log only. */
+static bool has_heir(const struct pg_lead *lead, const struct pg_settle *settle)
+{
+	const struct cluster_seat *seat = cluster_pg_seat(&lead->pg->row, settle->heir);
+
+	return settle->heir && seat && !seat->flags &&
+	       cluster_store_is_up(lead->pg->set->map, settle->heir);
 }
 
 /*
@@ -336,7 +372,7 @@ static void tick_proofs(struct pg_lead *lead, uint64_t now)
 	if (now < lead->proof_ns + PROOF_NS)
 		return;
 	cds_list_for_each_entry(settle, &lead->settles, link)
-		if (settle->is_damaged)
+		if (settle->is_damaged && !has_heir(lead, settle))
 			prove(settle);
 }
 
@@ -388,6 +424,15 @@ bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key)
 	return settle && settle->is_proved;
 }
 
+bool pg_settle_salvage(struct pg_lead *lead, const struct object_key *key)
+{
+	struct pg_settle *settle = find_open(lead, key);
+
+	if (settle)
+		settle->is_salvaged = true;
+	return settle != NULL;
+}
+
 bool pg_settle_yield(struct pg_lead *lead, const struct object_key *key, uint32_t store)
 {
 	struct pg_settle *settle = find_open(lead, key);
@@ -407,12 +452,9 @@ uint32_t pg_settle_heir(const struct pg_lead *lead)
 
 	if (!lead->settle_unproved || !own || !(own->flags & CLUSTER_SEAT_HOLES))
 		return 0; /* the log is to know first why */
-	cds_list_for_each_entry(settle, &lead->settles, link) {
-		const struct cluster_seat *seat = cluster_pg_seat(&lead->pg->row, settle->heir);
-		if (settle->heir && seat && !seat->flags &&
-		    cluster_store_is_up(lead->pg->set->map, settle->heir))
+	cds_list_for_each_entry(settle, &lead->settles, link)
+		if (has_heir(lead, settle))
 			return settle->heir;
-	}
 	return 0;
 }
 

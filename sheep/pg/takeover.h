@@ -52,6 +52,11 @@ bool pg_settle_is_open(const struct pg_lead *lead, const struct object_key *key)
 /* It is open, and too late for another member to lead instead of us: members have our requests. */
 bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key);
 /*
+ * It is late, ours is damaged, and a member in sync has all of it in another version: settle what is good of ours, which
+ * stays as it is. After that its version is everywhere the same, and ours is healed. False: it is not open.
+ */
+bool pg_settle_salvage(struct pg_lead *lead, const struct object_key *key);
+/*
  * Nobody has that: @store, in sync, has the object whole, in its own version. False: that does not help, since the
  * object is not in doubt, or members have our requests already, or the store has holes, too.
  */
