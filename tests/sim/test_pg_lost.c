@@ -14,6 +14,7 @@
 
 #include "lib/base/size.h"
 #include "sheep/cluster/command.h"
+#include "sheep/store/batch.h"
 
 static struct herd *herd_of(uint64_t seed, unsigned nodes, uint32_t copies, uint32_t min_insync)
 {
@@ -248,6 +249,346 @@ static void test_a_single_copy_loses_the_damaged_blocks_and_no_others(void **sta
 	assert_true(hits > 0);
 }
 
+/* ---- what is damaged here, and is good elsewhere ---- */
+
+static unsigned node_of(const struct herd *herd, uint32_t store)
+{
+	unsigned node = 0;
+
+	while (node < herd->node_count && herd->nodes[node].store_id != store)
+		node++;
+	assert_true(node < herd->node_count);
+	return node;
+}
+
+struct mark {
+	struct store_append append;
+	struct store_run run;
+	bool is_there;
+};
+
+static void on_marked(struct store_append *append, int result)
+{
+	assert_int_equal(result, 0);
+	container_of_type(append, struct mark, append)->is_there = true;
+}
+
+static bool mark_is_there(void *context)
+{
+	return ((struct mark *)context)->is_there;
+}
+
+/* One block of the first object is found damaged. */
+static void mark_block(struct herd *herd, unsigned node, uint16_t block)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct mark mark = {
+		.run = {.block = block, .count = 1, .state = BLOCK_LOST},
+		.append = {.done = on_marked,
+			   .family = volume->family,
+			   .key = {.layer = volume->layers[0], .index = 0},
+			   .flags = STORE_SET_MISSING | STORE_UNSEQUENCED | STORE_ANY_PREVIOUS |
+				    STORE_MARK,
+			   .run_count = 1},
+	};
+
+	mark.append.runs = &mark.run;
+	assert_int_equal(store_append(herd->nodes[node].store, &mark.append), 0);
+	(void)sim_world_run_until(herd->world, sim_now(herd->world) + 100 * NS_PER_MS,
+				  mark_is_there, &mark);
+	assert_true(mark.is_there);
+	pg_set_store_corrupt(herd->nodes[node].set, herd->nodes[node].store, 0, &mark.append.key);
+}
+
+static unsigned count_lost(struct herd *herd, unsigned node, uint64_t bytes)
+{
+	unsigned lost = 0;
+
+	for (uint64_t at = 0; at < bytes; at += 4 * KIB) {
+		int result = herd_read(herd, node, at, 4 * KIB);
+		assert_true(result == 0 || result == -E_LOST);
+		lost += result == -E_LOST;
+	}
+	return lost;
+}
+
+/* What is lost, if anything, is the first object's. */
+static void end(struct herd *herd)
+{
+	assert_int_equal(
+		herd_clear(herd, (unsigned)herd_primary(herd, 0), GATEWAY_TRIM, 0, 4 * MIB), 0);
+	herd_load_stop(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/*
+ * The primary has one damaged block; a sector of the other copy fails at its nth read. Trap: a heal that drops ours
+ * first, and finds that half way.
+ */
+static void test_a_heal_that_meets_damage_keeps_what_is_good(void **state)
+{
+	for (unsigned nth = 0; nth < 5; nth++) {
+		struct herd *herd = herd_of(26, 2, 2, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+		for (uint64_t at = 0; at < 4 * MIB; at += MIB)
+			assert_int_equal(herd_write(herd, p, at, MIB), 0);
+		herd_run(herd, 2000);
+		if (nth)
+			assert_int_equal(sim_host_fault(herd->nodes[b].host, LOOP_OP_READ, nth,
+							SIM_FAULT_EIO),
+					 0);
+		mark_block(herd, p, 5);
+		(void)herd_read(herd, p, 5 * 4 * KIB, 4 * KIB);
+		herd_run(herd, 5000);
+		/* At worst that sector was the same block. */
+		assert_true(count_lost(herd, p, 4 * MIB) <= (nth ? 1 : 0));
+		end(herd);
+	}
+}
+
+/* The same, where the member is healed, and the sector is the primary's. */
+static void test_a_push_that_meets_damage_keeps_what_the_member_has(void **state)
+{
+	static const unsigned nths[] = {0, 1, 3, 20};
+
+	for (unsigned i = 0; i < ARRAY_COUNT(nths); i++) {
+		struct herd *herd = herd_of(26, 2, 2, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+		for (uint64_t at = 0; at < 4 * MIB; at += 64 * KIB)
+			assert_int_equal(herd_write(herd, p, at, 64 * KIB), 0);
+		herd_run(herd, 2000);
+		if (nths[i])
+			assert_int_equal(sim_host_fault(herd->nodes[p].host, LOOP_OP_READ, nths[i],
+							SIM_FAULT_EIO),
+					 0);
+		mark_block(herd, b, 5);
+		herd_run(herd, 5000);
+		assert_true(count_lost(herd, p, 4 * MIB) <= (nths[i] ? 1 : 0));
+		end(herd);
+	}
+}
+
+static void test_copies_that_are_damaged_in_different_places_make_a_whole_one(void **state)
+{
+	struct herd *herd = herd_of(23, 2, 2, 1);
+	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+	mark_block(herd, p, 5);
+	mark_block(herd, b, 9);
+	herd_run(herd, 3000);
+	assert_int_equal(count_lost(herd, p, 256 * KIB), 0);
+	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+	herd_until(herd, 30000, herd_is_healthy, "healthy");
+	end(herd);
+}
+
+/* ---- who is away ---- */
+
+/* It was away before, for longer than is waited for: that is over. */
+static void test_a_store_is_waited_for_each_time_it_goes(void **state)
+{
+	struct herd *herd = herd_of(21, 2, 2, 1);
+	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	herd_kill(herd, b, SIM_DEATH_CERTAIN);
+	(void)herd_make_hole(herd, p, 0);
+	assert_int_equal(herd_read(herd, p, 0, 4 * KIB), -E_LOST);
+	herd_start(herd, b);
+	herd_until(herd, 30000, herd_is_healthy, "healthy");
+	herd_reopen(herd);
+	assert_int_equal(herd_read(herd, p, 0, 4 * KIB), 0);
+	herd_run(herd, 30000);
+	p = (unsigned)herd_primary(herd, 0);
+	b = !p;
+	herd_kill(herd, b, SIM_DEATH_CERTAIN);
+	herd_run(herd, 500);
+	(void)herd_make_hole(herd, p, 0);
+	assert_int_equal(herd_read(herd, p, 0, 4 * KIB), -E_LOST);
+	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+	herd_start(herd, b);
+	herd_until(herd, 30000, herd_is_healthy, "healthy");
+	herd_reopen(herd);
+	assert_int_equal(count_lost(herd, p, 256 * KIB), 0);
+	end(herd);
+}
+
+/* Nobody can drop it, since the others have holes: the group would wait for it for ever. */
+static void test_a_listed_store_that_stays_away_does_not_stop_the_group(void **state)
+{
+	struct herd *herd = herd_of(22, 3, 3, 2);
+	unsigned p = (unsigned)herd_primary(herd, 0), a = (p + 1) % 3, c = (p + 2) % 3;
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct object_key key = {.layer = volume->layers[0], .index = 0};
+
+	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	herd_run(herd, 500);
+	herd_pause(herd, c);
+	herd_damage(herd, p, 0, volume->family, &key);
+	herd_damage(herd, a, 0, volume->family, &key);
+	herd_run(herd, 200);
+	herd_kill(herd, c, SIM_DEATH_CERTAIN);
+	herd_run(herd, 10000);
+	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+	herd_run(herd, 30000);
+	assert_int_equal(HERD_COUNTER(herd, objects_lost), 1);
+	assert_int_equal(herd_write(herd, p, 4 * MIB, 64 * KIB), 0);
+	end(herd);
+}
+
+/* ---- what is in doubt ---- */
+
+/* Three copies and a fourth node; block 2 is in doubt: @first was cut off from the primary. */
+struct doubt {
+	struct herd *herd;
+	unsigned p, first, second, client;
+};
+
+static struct doubt doubt_begin(unsigned seed)
+{
+	struct doubt doubt = {.herd = herd_of(seed, 4, 3, 2)};
+	struct herd *herd = doubt.herd;
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	unsigned member[2], count = 0;
+
+	doubt.p = (unsigned)herd_primary(herd, 0);
+	for (uint32_t i = 0; i < row->target_count; i++)
+		if (row->target[i] != row->primary)
+			member[count++] = node_of(herd, row->target[i]);
+	doubt.first = member[0];
+	doubt.second = member[1];
+	doubt.client = 6 - doubt.p - member[0] - member[1];
+	assert_int_equal(herd_flush(herd, doubt.client), 0);
+	herd_run(herd, 500);
+	sim_link_cut(herd->nodes[doubt.p].host, herd->nodes[doubt.first].host);
+	herd_write_begin(herd, doubt.client, 8 * KIB, 4 * KIB);
+	herd_run(herd, 20);
+	return doubt;
+}
+
+static void doubt_kill(struct doubt *doubt)
+{
+	struct herd *herd = doubt->herd;
+
+	herd_kill(herd, doubt->p, SIM_DEATH_CERTAIN);
+	sim_link_heal(herd->nodes[doubt->p].host, herd->nodes[doubt->first].host);
+}
+
+/* All but block 2 was flushed, and is in no tail. */
+static void assert_only_doubt_is_lost(struct doubt *doubt)
+{
+	for (uint64_t at = 0; at < 256 * KIB; at += 4 * KIB)
+		if (at != 8 * KIB)
+			assert_int_equal(herd_read(doubt->herd, doubt->client, at, 4 * KIB), 0);
+}
+
+/* One that has it whole is to lead. How long the log takes for that says nothing about data. */
+static void test_an_heir_is_waited_for_however_long_the_log_takes(void **state)
+{
+	static const unsigned pauses[] = {0, 500, 1500, 3000};
+
+	for (unsigned i = 0; i < ARRAY_COUNT(pauses); i++) {
+		struct doubt doubt = doubt_begin(500 + i / 3);
+		struct herd *herd = doubt.herd;
+
+		(void)herd_make_hole(herd, doubt.first, 0);
+		doubt_kill(&doubt);
+		for (unsigned k = 0; k < 2000 && herd_primary(herd, 0) != (int)doubt.first; k++)
+			herd_run(herd, 1);
+		assert_int_equal(herd_primary(herd, 0), doubt.first);
+		sim_log_set_quorum(herd->log, false);
+		herd_run(herd, pauses[i]);
+		sim_log_set_quorum(herd->log, true);
+		herd_run(herd, 5000);
+		assert_int_equal(herd_primary(herd, 0), doubt.second);
+		assert_int_equal(herd_write(herd, doubt.client, 8 * MIB, 64 * KIB), 0);
+		assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+		assert_int_equal(count_lost(herd, doubt.client, 256 * KIB), 0);
+		end(herd);
+	}
+}
+
+/* It cannot lead, since it misses another object: what is the same everywhere is had from it all the same. */
+static void test_what_no_tail_names_is_healed_from_one_that_cannot_lead(void **state)
+{
+	struct doubt doubt = doubt_begin(500);
+	struct herd *herd = doubt.herd;
+	struct object_key key;
+
+	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 1);
+	(void)herd_make_hole(herd, doubt.first, 0);
+	key = herd_make_hole(herd, doubt.second, 1);
+	pg_set_store_corrupt(herd->nodes[doubt.second].set, herd->nodes[doubt.second].store, 0,
+			     &key);
+	doubt_kill(&doubt);
+	herd_run(herd, 10000);
+	assert_only_doubt_is_lost(&doubt); /* nothing hangs */
+	herd_run(herd, 30000);
+	assert_only_doubt_is_lost(&doubt);
+	set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 0);
+	herd_run(herd, 5000);
+	end(herd);
+}
+
+/* A sector fails at the nth read of the one that settles, and the old primary comes back. */
+static void test_one_read_error_while_settling_loses_nothing_that_was_flushed(void **state)
+{
+	for (unsigned nth = 0; nth < 6; nth++) {
+		struct doubt doubt = doubt_begin(500);
+		struct herd *herd = doubt.herd;
+
+		doubt_kill(&doubt);
+		if (nth)
+			assert_int_equal(sim_host_fault(herd->nodes[doubt.first].host, LOOP_OP_READ,
+							nth, SIM_FAULT_EIO),
+					 0);
+		herd_run(herd, 300);
+		herd_start(herd, doubt.p);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		assert_only_doubt_is_lost(&doubt);
+		end(herd);
+	}
+}
+
+/* With two copies, both restarted. */
+static void test_one_read_error_after_both_died_loses_nothing_that_was_flushed(void **state)
+{
+	for (unsigned nth = 0; nth < 6; nth++) {
+		struct doubt doubt = {.herd = herd_of(250, 3, 2, 2)};
+		struct herd *herd = doubt.herd;
+		const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+
+		doubt.p = (unsigned)herd_primary(herd, 0);
+		for (uint32_t i = 0; i < row->target_count; i++)
+			if (row->target[i] != row->primary)
+				doubt.first = node_of(herd, row->target[i]);
+		doubt.client = 3 - doubt.p - doubt.first;
+		assert_int_equal(herd_flush(herd, doubt.client), 0);
+		herd_run(herd, 500);
+		sim_link_cut(herd->nodes[doubt.p].host, herd->nodes[doubt.first].host);
+		herd_write_begin(herd, doubt.client, 8 * KIB, 4 * KIB);
+		herd_run(herd, 20);
+		herd_kill(herd, doubt.first, SIM_DEATH_CERTAIN);
+		doubt_kill(&doubt);
+		herd_start(herd, doubt.p);
+		if (nth)
+			assert_int_equal(sim_host_fault(herd->nodes[doubt.p].host, LOOP_OP_READ,
+							nth, SIM_FAULT_EIO),
+					 0);
+		herd_start(herd, doubt.first);
+		herd_run(herd, 5000);
+		herd_until(herd, 30000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		assert_only_doubt_is_lost(&doubt);
+		end(herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -256,6 +597,16 @@ int main(void)
 		cmocka_unit_test(test_a_store_that_stays_away_is_not_waited_for),
 		cmocka_unit_test(test_an_elected_store_that_misses_an_object_fills_the_others),
 		cmocka_unit_test(test_a_single_copy_loses_the_damaged_blocks_and_no_others),
+		cmocka_unit_test(test_a_heal_that_meets_damage_keeps_what_is_good),
+		cmocka_unit_test(test_a_push_that_meets_damage_keeps_what_the_member_has),
+		cmocka_unit_test(test_copies_that_are_damaged_in_different_places_make_a_whole_one),
+		cmocka_unit_test(test_a_store_is_waited_for_each_time_it_goes),
+		cmocka_unit_test(test_a_listed_store_that_stays_away_does_not_stop_the_group),
+		cmocka_unit_test(test_an_heir_is_waited_for_however_long_the_log_takes),
+		cmocka_unit_test(test_what_no_tail_names_is_healed_from_one_that_cannot_lead),
+		cmocka_unit_test(test_one_read_error_while_settling_loses_nothing_that_was_flushed),
+		cmocka_unit_test(
+			test_one_read_error_after_both_died_loses_nothing_that_was_flushed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
