@@ -18,6 +18,7 @@ struct sim_point_row sim_point_table[SIM_POINT_COUNT] = {
 };
 
 void (*sim_point_hook)(enum sim_point point);
+void (*sim_subject_hook)(enum sim_point point, const void *subject);
 
 bool rule_switch_off(const char *name)
 {
@@ -49,6 +50,13 @@ void sim_point_hit(enum sim_point point)
 	sim_point_table[point].hits++;
 	if (sim_point_hook)
 		sim_point_hook(point);
+}
+
+void sim_subject_hit(enum sim_point point, const void *subject)
+{
+	sim_point_hit(point);
+	if (sim_subject_hook)
+		sim_subject_hook(point, subject);
 }
 
 #endif

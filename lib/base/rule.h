@@ -203,11 +203,16 @@ enum sim_point sim_point_by_name(const char *name);
 extern void (*sim_point_hook)(enum sim_point point);
 void sim_point_hit(enum sim_point point);
 #define SIM_POINT(name) sim_point_hit(SIM_POINT_##name)
+/* A point that is about something: whoever judges it needs to know about what. Called after sim_point_hook. */
+extern void (*sim_subject_hook)(enum sim_point point, const void *subject);
+void sim_subject_hit(enum sim_point point, const void *subject);
+#define SIM_POINT_OF(name, subject) sim_subject_hit(SIM_POINT_##name, subject)
 
 #else
 
-#define RULE(name)	((void)RULE_##name, true)
-#define SIM_POINT(name) ((void)SIM_POINT_##name)
+#define RULE(name)		    ((void)RULE_##name, true)
+#define SIM_POINT(name)		    ((void)SIM_POINT_##name)
+#define SIM_POINT_OF(name, subject) ((void)SIM_POINT_##name, (void)(subject))
 
 #endif
 

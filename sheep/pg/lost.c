@@ -124,8 +124,12 @@ static void submit(struct salvage *salvage)
 	rc = add_good(entry, salvage);
 	lost = count_lost(entry);
 	if (rc == 0) {
+		const struct pg_loss loss = {.pg = heal->pg->id,
+					     .key = heal->key,
+					     .version = salvage->version,
+					     .states = salvage->states};
 		if (lost > 0)
-			SIM_POINT(LOSS_DECLARED);
+			SIM_POINT_OF(LOSS_DECLARED, &loss);
 		rc = pg_entry_submit(entry, true);
 	}
 	salvage_free(salvage);
@@ -158,6 +162,7 @@ static void fetch_next(struct salvage *salvage);
 static void forget_all(struct salvage *salvage)
 {
 	salvage->has_version = false;
+	salvage->version = salvage->heal->own;
 	memset(salvage->states, BLOCK_LOST, sizeof(salvage->states));
 }
 

@@ -288,4 +288,12 @@ struct pg_status {
 /* Our seat with the lowest (pg, store) at or above (@pg, @store): 1, or 0 when there is none. */
 int pg_set_status(const struct pg_set *set, uint32_t pg, uint32_t store, struct pg_status *out);
 
+/* What the point LOSS_DECLARED (lib/base/rule.h) is about: an object, with what is about to be told of it. */
+struct pg_loss {
+	uint32_t pg;
+	struct object_key key;
+	struct version version; /* that the blocks were looked for in */
+	const uint8_t *states;	/* OBJECT_BLOCKS */
+};
+
 #endif

@@ -486,6 +486,28 @@ static bool begin_lose(struct program *program, struct fault *fault)
 	return count > 0;
 }
 
+/*
+ * A block of an object is found damaged somewhere, and while that is healed, pushed or settled a sector of the victim fails.
+ * Block by block there may be a good copy all the time: what is told to be lost is judged when it is (herd_check.c).
+ */
+static bool begin_sector(struct program *program, struct fault *fault)
+{
+	unsigned other = (unsigned)program_below(program, program->herd->node_count);
+	uint16_t block = (uint16_t)program_below(program, 16);
+	struct herd_node *node = &program->herd->nodes[other];
+	struct store_object object, copy;
+	uint32_t pg = 0;
+
+	if (!pick_object(program, fault->node, &pg, &object))
+		return false;
+	if (node->is_up && node->store_id && !store_is_failed(node->store) &&
+	    store_object(node->store, pg, &object.key, &copy) > 0)
+		(void)herd_damage_block(program->herd, other, pg, object.family, &object.key,
+					block);
+	return sim_host_fault(host_of(program, fault), LOOP_OP_READ,
+			      1 + (unsigned)program_below(program, 6), SIM_FAULT_EIO) == 0;
+}
+
 /* ---- operators ---- */
 
 static bool begin_create(struct program *program, struct fault *fault)
@@ -596,6 +618,7 @@ static const struct {
 	[FAULT_EIO] = {begin_eio, end_eio},
 	[FAULT_FULL] = {begin_full, end_full},
 	[FAULT_ROT] = {begin_rot, NULL},
+	[FAULT_SECTOR] = {begin_sector, NULL},
 	[FAULT_LOST_WRITE] = {begin_lost_write, NULL},
 	[FAULT_MISDIRECT] = {begin_misdirect, NULL},
 	[FAULT_BLANK] = {begin_blank, end_down},

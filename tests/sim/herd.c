@@ -270,6 +270,7 @@ struct herd *herd_new(const struct herd_options *options)
 
 	mutate();
 	(void)log_set_current(&outside);
+	herd_judge_losses(herd);
 	herd->options = *options;
 	if (!herd->options.store_bytes)
 		herd->options.store_bytes = 128 * MIB;
@@ -313,6 +314,7 @@ void herd_reopen(struct herd *herd)
 
 void herd_free(struct herd *herd)
 {
+	herd_judge_losses(NULL);
 	for (unsigned i = 0; i < herd->node_count; i++)
 		if (herd->nodes[i].is_up)
 			herd_kill(herd, i, SIM_DEATH_SILENT);

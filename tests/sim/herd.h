@@ -212,6 +212,9 @@ bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
  * May reads of the object be refused as lost? Its primary misses it or has lost blocks of it, and nobody who
  * is up and in sync has more.
  */
+/* One block of the object is found damaged there, as by reading it. False: it cannot be told now. */
+bool herd_damage_block(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
+		       const struct object_key *key, uint16_t block);
 bool herd_is_lost(struct herd *herd, uint64_t family, const struct object_key *key);
 /* All members in sync of each PG have the same objects, versions and sums. */
 void herd_compare_copies(struct herd *herd);

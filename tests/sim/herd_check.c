@@ -10,7 +10,9 @@
 
 #include <cmocka.h>
 
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
+#include "sheep/store/batch.h"
 
 struct compare {
 	struct store_sums sums;
@@ -151,6 +153,102 @@ bool herd_is_lost(struct herd *herd, uint64_t family, const struct object_key *k
 	return true;
 }
 
+/* ---- the moment before it is lost ---- */
+
+/*
+ * The entry that tells of a loss takes the object away everywhere: after it every loss looks right. So each copy in sync of
+ * the same version is looked at right before, block by block.
+ */
+#ifdef SHEEPFOLD_MUTATIONS
+
+struct verdict {
+	struct sim_event event;
+	struct store_sums sums;
+	struct herd *herd;
+	unsigned node;
+	uint32_t pg;
+	struct object_key key;
+	struct version version;
+	uint8_t states[OBJECT_BLOCKS];
+};
+
+static struct herd *judged;
+
+static void on_verdict(struct store_sums *sums, int result)
+{
+	const struct verdict *verdict = container_of_type(sums, struct verdict, sums);
+
+	if (result < 0 || version_compare(sums->version, verdict->version) != 0)
+		return;
+	for (unsigned i = 0; i < OBJECT_BLOCKS; i++)
+		if (verdict->states[i] == BLOCK_LOST && sums->states[i] == BLOCK_DATA)
+			herd_fail(verdict->herd,
+				  "pg %u object %llu.%u block %u is told to be lost, and %s has it",
+				  verdict->pg, (unsigned long long)verdict->key.layer,
+				  verdict->key.index, i, verdict->herd->nodes[verdict->node].name);
+}
+
+/* In a turn of its own, before anything can have come from the node that declares it. */
+static void judge(struct sim_event *event)
+{
+	struct verdict *verdict = container_of_type(event, struct verdict, event);
+	const struct herd_node *node = &verdict->herd->nodes[verdict->node];
+	struct store_object object;
+
+	if (!node->is_up || store_is_failed(node->store) ||
+	    store_object(node->store, verdict->pg, &verdict->key, &object) <= 0 ||
+	    object.is_partial || object.is_in_flight)
+		return;
+	verdict->sums.done = on_verdict;
+	verdict->sums.pg = verdict->pg;
+	verdict->sums.key = verdict->key;
+	store_sums(node->store, &verdict->sums);
+}
+
+static void on_loss(enum sim_point point, const void *subject)
+{
+	const struct pg_loss *loss = subject;
+	const struct cluster_pg *row;
+
+	if (!judged || point != SIM_POINT_LOSS_DECLARED)
+		return;
+	row = cluster_pg(herd_map(judged), loss->pg);
+	for (unsigned i = 0; row && i < judged->node_count; i++) {
+		const struct herd_node *node = &judged->nodes[i];
+		const struct cluster_seat *seat =
+			node->is_up ? cluster_pg_seat(row, node->store_id) : NULL;
+		struct verdict *verdict;
+		if (!seat || seat->flags & CLUSTER_SEAT_MARKED || node->store_id == row->primary)
+			continue;
+		verdict = calloc(1, sizeof(*verdict));
+		assert_non_null(verdict);
+		herd_bury(verdict); /* the node may die before it answers */
+		verdict->herd = judged;
+		verdict->node = i;
+		verdict->pg = loss->pg;
+		verdict->key = loss->key;
+		verdict->version = loss->version;
+		memcpy(verdict->states, loss->states, sizeof(verdict->states));
+		verdict->event.run = judge;
+		sim_schedule(judged->world, &verdict->event, sim_now(judged->world) + 1);
+	}
+}
+
+void herd_judge_losses(struct herd *herd)
+{
+	judged = herd;
+	sim_subject_hook = herd ? on_loss : NULL;
+}
+
+#else
+
+void herd_judge_losses(struct herd *herd)
+{
+	(void)herd;
+}
+
+#endif
+
 /* ---- holes ---- */
 
 struct hole {
@@ -190,6 +288,7 @@ struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t inde
 
 struct damage {
 	struct store_append append;
+	struct store_run run;
 	struct herd_node *node;
 };
 
@@ -202,8 +301,8 @@ static void on_damaged(struct store_append *append, int result)
 		pg_set_store_corrupt(node->set, node->store, append->pg, &append->key);
 }
 
-bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
-		 const struct object_key *key)
+static bool damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
+		   const struct object_key *key, const struct store_run *run)
 {
 	struct damage *damage = calloc(1, sizeof(*damage));
 	struct store_object object;
@@ -219,5 +318,25 @@ bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
 					       .version = object.version,
 					       .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS |
 							STORE_SET_MISSING};
+	if (run) {
+		damage->run = *run;
+		damage->append.flags |= STORE_MARK;
+		damage->append.runs = &damage->run;
+		damage->append.run_count = 1;
+	}
 	return store_append(herd->nodes[node].store, &damage->append) == 0;
+}
+
+bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
+		 const struct object_key *key)
+{
+	return damage(herd, node, pg, family, key, NULL);
+}
+
+bool herd_damage_block(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
+		       const struct object_key *key, uint16_t block)
+{
+	const struct store_run run = {.block = block, .count = 1, .state = BLOCK_LOST};
+
+	return damage(herd, node, pg, family, key, &run);
 }

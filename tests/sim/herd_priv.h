@@ -23,4 +23,7 @@ void herd_ticked(struct loop_timer *timer);
 void herd_open_volume(struct herd_node *node);
 void herd_add_counters(struct pg_counters *to, const struct pg_counters *from);
 
+/* From now on: what is about to be told to be lost must be damaged in each copy in sync. NULL: no more. */
+void herd_judge_losses(struct herd *herd);
+
 #endif

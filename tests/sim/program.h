@@ -46,6 +46,7 @@ struct workload;
 	X(MISDIRECT, "misdirect", 5, 0, 0, FAULT_OF_VICTIM)                                  \
 	X(BLANK, "blank", 4, 50, 3000, FAULT_OF_VICTIM)                                      \
 	X(LOSE, "lose", 1, 0, 0, FAULT_OF_VICTIM)                                            \
+	X(SECTOR, "sector", 8, 0, 0, FAULT_OF_VICTIM)                                        \
 	X(STRIKE, "strike", 30, 100, 4000, 0)                                                \
 	X(CREATE, "create", 5, 0, 0, FAULT_NO_HARM)                                          \
 	X(DELETE, "delete", 5, 0, 0, FAULT_NO_HARM)                                          \

@@ -14,7 +14,6 @@
 
 #include "lib/base/size.h"
 #include "sheep/cluster/command.h"
-#include "sheep/store/batch.h"
 
 static struct herd *herd_of(uint64_t seed, unsigned nodes, uint32_t copies, uint32_t min_insync)
 {
@@ -261,43 +260,14 @@ static unsigned node_of(const struct herd *herd, uint32_t store)
 	return node;
 }
 
-struct mark {
-	struct store_append append;
-	struct store_run run;
-	bool is_there;
-};
-
-static void on_marked(struct store_append *append, int result)
-{
-	assert_int_equal(result, 0);
-	container_of_type(append, struct mark, append)->is_there = true;
-}
-
-static bool mark_is_there(void *context)
-{
-	return ((struct mark *)context)->is_there;
-}
-
 /* One block of the first object is found damaged. */
 static void mark_block(struct herd *herd, unsigned node, uint16_t block)
 {
 	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
-	struct mark mark = {
-		.run = {.block = block, .count = 1, .state = BLOCK_LOST},
-		.append = {.done = on_marked,
-			   .family = volume->family,
-			   .key = {.layer = volume->layers[0], .index = 0},
-			   .flags = STORE_SET_MISSING | STORE_UNSEQUENCED | STORE_ANY_PREVIOUS |
-				    STORE_MARK,
-			   .run_count = 1},
-	};
+	const struct object_key key = {.layer = volume->layers[0], .index = 0};
 
-	mark.append.runs = &mark.run;
-	assert_int_equal(store_append(herd->nodes[node].store, &mark.append), 0);
-	(void)sim_world_run_until(herd->world, sim_now(herd->world) + 100 * NS_PER_MS,
-				  mark_is_there, &mark);
-	assert_true(mark.is_there);
-	pg_set_store_corrupt(herd->nodes[node].set, herd->nodes[node].store, 0, &mark.append.key);
+	assert_true(herd_damage_block(herd, node, 0, volume->family, &key, block));
+	herd_run(herd, 20);
 }
 
 static unsigned count_lost(struct herd *herd, unsigned node, uint64_t bytes)
