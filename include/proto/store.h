@@ -110,7 +110,11 @@ enum disk_change_flags {
 	DISK_CHANGE_DELETE = 1u << 2,
 	DISK_CHANGE_REPLACE = 1u << 3,
 	DISK_CHANGE_UNSEQUENCED = 1u << 4,
-	DISK_CHANGE_MARK = 1u << 5, /* the store's own note of damage; goes with SET_MISSING */
+	/*
+	 * The store's own note of damage; goes with SET_MISSING. previous_n: the place of the first block of its only
+	 * run, and void for those that are not there any more; 0: counts wherever they are.
+	 */
+	DISK_CHANGE_MARK = 1u << 5,
 	DISK_CHANGE_WHOLE =
 		1u << 6, /* with CLEAR_MISSING: who pushed knew of all marks before it */
 	DISK_CHANGE_KNOWN = 0x7fu,

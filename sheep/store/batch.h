@@ -18,6 +18,15 @@ static inline bool store_makes_whole(uint32_t flags)
 	return (flags & STORE_REPLACE) && !(flags & (STORE_UNSEQUENCED | STORE_SET_MISSING));
 }
 
+/*
+ * The place of the first block of a MARK: the others of its run lay behind it. It names no version, so it is kept there. 0: a
+ * mark that counts wherever the blocks are.
+ */
+static inline struct version batch_mark_place(uint32_t place)
+{
+	return (struct version){.n = place};
+}
+
 #define STORE_WHOLE (1u << 31) /* CLEAR_MISSING by a pusher who knows of all marks */
 
 struct batch_writer {

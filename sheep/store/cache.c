@@ -311,7 +311,7 @@ static void page_lost(struct shard *shard, struct page *page)
 	shard->counters.checksum_errors++;
 	damage_wrong_sum(shard, slot_place(page->disk));
 	/* What the page said is not served as a hole, nor does a push that does not know make it good. */
-	shard_corrupt(shard, page->pg, &page->key, 0, 0);
+	shard_corrupt(shard, page->pg, &page->key, 0, 0, 0);
 	index_damage(shard, page->pg, &page->key);
 }
 

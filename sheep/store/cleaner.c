@@ -386,7 +386,7 @@ static int move_data(struct cleaner *cleaner, const struct batch_entry *e, uint3
 			crc32c(data, DISK_BLOCK) ^ block_seed(object->family, e->key.index, block);
 		if (crc != page->crcs[block % DISK_PAGE_BLOCKS]) {
 			shard->counters.checksum_errors++;
-			shard_corrupt(shard, e->pg, &e->key, block, 1);
+			shard_corrupt(shard, e->pg, &e->key, block, 1, place);
 			damage_wrong_sum(shard, place);
 			if (shard_is_failed(shard))
 				return -E_STORE_FAILED;

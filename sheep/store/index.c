@@ -213,6 +213,30 @@ static int apply_runs(struct target *t, const struct batch_entry *e, uint32_t pa
 	return 0;
 }
 
+/*
+ * A mark of damage (D1): void for a block that lives elsewhere by now, since what was written there is not what was
+ * read. False: it is void for all of them.
+ */
+static bool apply_mark(struct target *t, const struct batch_entry *e)
+{
+	uint32_t place = (uint32_t)e->previous.n, block = from_le16(e->runs[0].block);
+	bool any = false;
+
+	for (uint32_t i = 0; i < from_le16(e->runs[0].count); i++) {
+		struct page *page = page_for(t, (block + i) / DISK_PAGE_BLOCKS, false);
+		if (!page || page->places[(block + i) % DISK_PAGE_BLOCKS] != place + i)
+			continue;
+		set_block(t, page, block + i, DISK_PLACE_LOST, 0);
+		any = true;
+	}
+	return any;
+}
+
+static bool is_placed_mark(const struct batch_entry *e)
+{
+	return e->flags & DISK_CHANGE_MARK && e->run_count == 1 && e->previous.n != 0;
+}
+
 static void apply_flags(struct target *t, const struct batch_entry *e)
 {
 	struct object *object = t->object;
@@ -281,11 +305,14 @@ static int apply_change(struct shard *shard, const struct batch_entry *e, uint32
 			table_remove(&t.pg->table, &e->key);
 		}
 	} else {
+		bool is_void = is_placed_mark(e) && !apply_mark(&t, e);
 		t.object->family = e->family;
-		rc = apply_runs(&t, e, payload_place);
+		if (!is_placed_mark(e))
+			rc = apply_runs(&t, e, payload_place);
 		if (!(e->flags & DISK_CHANGE_UNSEQUENCED) || (e->flags & DISK_CHANGE_CLEAR_MISSING))
 			t.object->version = e->version;
-		apply_flags(&t, e);
+		if (!is_void)
+			apply_flags(&t, e);
 		t.pg->digest += store_digest_of(&e->key, t.object->version);
 	}
 	if (!(e->flags & DISK_CHANGE_UNSEQUENCED) && t.pg)

@@ -161,7 +161,8 @@ static void work_is_bad(struct work *work, uint32_t i, uint32_t count)
 		  work->shard->store->path, work->shard->number, work->read->pg,
 		  (unsigned long long)key.layer, key.index, count, work->read->block + i,
 		  work->blocks[i].place);
-	shard_corrupt(work->shard, work->read->pg, &key, work->read->block + i, count);
+	shard_corrupt(work->shard, work->read->pg, &key, work->read->block + i, count,
+		      work->blocks[i].place);
 }
 
 /* The blocks of one operation. What they show may stop the shard, and then the work is abandoned. */

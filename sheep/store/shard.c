@@ -251,7 +251,7 @@ static void on_marked(struct store_append *append, int result)
 }
 
 void shard_corrupt(struct shard *shard, uint32_t pg_id, const struct object_key *key,
-		   uint32_t block, uint32_t count)
+		   uint32_t block, uint32_t count, uint32_t place)
 {
 	struct store *store = shard->store;
 	struct store_object object;
@@ -273,6 +273,7 @@ void shard_corrupt(struct shard *shard, uint32_t pg_id, const struct object_key 
 					      .pg = pg_id,
 					      .family = object.family,
 					      .key = *key,
+					      .previous = batch_mark_place(place),
 					      .flags = STORE_SET_MISSING | STORE_UNSEQUENCED |
 						       STORE_ANY_PREVIOUS | STORE_MARK,
 					      .runs = &mark->run,

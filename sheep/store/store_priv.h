@@ -380,11 +380,12 @@ void shard_on_fail_mail(struct loop *loop, struct loop_mail *mail);
 /* The first error from write or sync, or a hung operation. */
 void shard_fail(struct shard *shard, int error, const char *what);
 /*
- * Blocks of the object are damaged (@count 0: which ones nobody knows): mark it missing and them absent in
- * the log, and report it.
+ * Blocks of the object that lie one behind the other from @place on are damaged (@count 0: which ones nobody knows):
+ * mark it missing and them lost in the log, and report it. Of a block that was written elsewhere since, the mark
+ * says nothing.
  */
 void shard_corrupt(struct shard *shard, uint32_t pg, const struct object_key *key, uint32_t block,
-		   uint32_t count);
+		   uint32_t count, uint32_t place);
 /* Something that a stop may wait for has ended. */
 void shard_check_stop(struct shard *shard);
 /* Of a store that was closed after it failed: its memory stays until nothing of it is in flight. */
