@@ -267,7 +267,6 @@ static void mark_block(struct herd *herd, unsigned node, uint16_t block)
 	const struct object_key key = {.layer = volume->layers[0], .index = 0};
 
 	assert_true(herd_damage_block(herd, node, 0, volume->family, &key, block));
-	herd_run(herd, 20);
 }
 
 static unsigned count_lost(struct herd *herd, unsigned node, uint64_t bytes)
@@ -310,6 +309,7 @@ static void test_a_heal_that_meets_damage_keeps_what_is_good(void **state)
 							SIM_FAULT_EIO),
 					 0);
 		mark_block(herd, p, 5);
+		herd_run(herd, 20);
 		(void)herd_read(herd, p, 5 * 4 * KIB, 4 * KIB);
 		herd_run(herd, 5000);
 		/* At worst that sector was the same block. */
@@ -346,7 +346,7 @@ static void test_copies_that_are_damaged_in_different_places_make_a_whole_one(vo
 	struct herd *herd = herd_of(23, 2, 2, 1);
 	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
-	mark_block(herd, p, 5);
+	mark_block(herd, p, 5); /* at once: neither is healed before the other */
 	mark_block(herd, b, 9);
 	herd_run(herd, 3000);
 	assert_int_equal(count_lost(herd, p, 256 * KIB), 0);
