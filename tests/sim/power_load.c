@@ -17,7 +17,8 @@
 
 struct record {
 	uint32_t tag;
-	uint64_t seq; /* when it was acknowledged, or read */
+	uint64_t seq;	   /* when it was acknowledged, or read */
+	uint64_t lost_seq; /* the first loss of power since: it may be gone; 0: none */
 };
 
 struct block {
@@ -131,6 +132,12 @@ static void print_block(struct power_load *load, uint32_t number)
 		      (unsigned long long)block->lost_seq, block->maybe_count);
 }
 
+static void seen(struct power_load *load, struct record *record)
+{
+	record->seq = ++load->seq;
+	record->lost_seq = 0;
+}
+
 static void judge(struct power_load *load, struct herd_node *node, uint32_t number, uint32_t tag)
 {
 	struct block *block = &load->blocks[number];
@@ -143,7 +150,7 @@ static void judge(struct power_load *load, struct herd_node *node, uint32_t numb
 	}
 	if (tag == last->tag) {
 		if (is_unsure(block))
-			last->seq = ++load->seq;
+			seen(load, last);
 		return;
 	}
 	for (uint32_t i = 0; i < block->maybe_count; i++)
@@ -155,7 +162,7 @@ static void judge(struct power_load *load, struct herd_node *node, uint32_t numb
 	for (uint32_t i = 0; is_unsure(block) && i < block->count; i++)
 		if (block->records[i].tag == tag) {
 			block->count = i + 1;
-			block->records[i].seq = ++load->seq;
+			seen(load, &block->records[i]);
 			load->gone_back++;
 			return;
 		}
@@ -163,7 +170,10 @@ static void judge(struct power_load *load, struct herd_node *node, uint32_t numb
 	herd_fail(load->herd, "%s: block %u reads as %u", node->name, number, tag);
 }
 
-/* What was acknowledged before @op began is durable, or it would have failed. */
+/*
+ * What was acknowledged before @op began is durable, or it would have failed. What an earlier loss may have taken, that
+ * this client was told of, is not: whatever losses came after that.
+ */
 static void flushed(struct power_load *load, const struct op *op)
 {
 	uint64_t told = load->told_seq[op->node->number];
@@ -171,18 +181,27 @@ static void flushed(struct power_load *load, const struct op *op)
 	for (uint32_t n = 0; n < load->block_count; n++) {
 		struct block *block = &load->blocks[n];
 		uint32_t last = 0;
-		for (uint32_t i = 0; i < block->count; i++)
-			if (block->records[i].seq <= op->start_seq &&
-			    (block->lost_seq <= told ? block->records[i].seq > block->lost_seq
-						     : true))
+		for (uint32_t i = 0; i < block->count; i++) {
+			const struct record *record = &block->records[i];
+			if (record->seq <= op->start_seq &&
+			    (!record->lost_seq || record->lost_seq > told))
 				last = i;
+		}
 		if (last == 0)
 			continue;
 		make_durable(block, last);
 		/* It did not tell of a loss, so there was none for it. */
 		if (block->count == 1 && is_unsure(block) && block->lost_seq > told)
-			block->records[0].seq = ++load->seq;
+			seen(load, &block->records[0]);
 	}
+}
+
+static void note_lost_block(struct block *block, uint64_t seq)
+{
+	block->lost_seq = seq;
+	for (uint32_t i = 0; i < block->count; i++)
+		if (!block->records[i].lost_seq)
+			block->records[i].lost_seq = seq;
 }
 
 /* ---- operations ---- */
@@ -235,7 +254,7 @@ static void note_done(struct op *op, int result)
 	add_record(load, block, op->tag);
 	/* The answer may have been on its way when power was lost. */
 	if (op->start_seq < block->lost_seq)
-		block->lost_seq = ++load->seq;
+		note_lost_block(block, ++load->seq);
 	if (op->io.flags & GATEWAY_FUA)
 		make_durable(block, block->count - 1);
 }
@@ -471,7 +490,7 @@ static void note_lost(struct power_load *load, const struct cluster_map *map, ui
 {
 	for (uint32_t n = 0; n < load->block_count; n++)
 		if (pg_of_block(map, n) == pg)
-			load->blocks[n].lost_seq = load->seq + 1;
+			note_lost_block(&load->blocks[n], load->seq + 1);
 }
 
 unsigned power_load_cut(struct power_load *load, unsigned nodes, enum sim_death death,
