@@ -58,7 +58,7 @@ void damage_unreadable(struct shard *shard, uint32_t place, uint32_t count, int 
 		return;
 	if (is_first(shard, damage)) {
 		log_warning("store '%s': shard %u: %u blocks at %x of the log cannot be read: %s: "
-			    "they are healed, once",
+			    "what is lost of them is healed, once",
 			    shard->store->path, shard->number, count, place, err_text(error));
 		remember(shard, damage, 1);
 		damage->place = place;

@@ -44,6 +44,7 @@ struct read_io {
 	struct work *work;
 	struct iovec iov;
 	uint32_t first, count, segment;
+	bool is_half; /* of what failed as a whole */
 };
 
 /* ---- recycled memory ---- */
@@ -165,6 +166,24 @@ static void work_is_bad(struct work *work, uint32_t i, uint32_t count)
 		      work->blocks[i].place);
 }
 
+static int read_blocks(struct work *work, uint32_t i, uint32_t count, bool is_half);
+
+/*
+ * One sector that cannot be read is an error of all that was read with it, and its neighbours may be the only
+ * good copy. So what failed is read again, in halves, down to the blocks that cannot be read by themselves. All of
+ * that is one error of the disk.
+ */
+static void read_halves(struct work *work, const struct read_io *rio)
+{
+	uint32_t half = rio->count / 2;
+	int rc = read_blocks(work, rio->first, half, true);
+
+	if (rc == 0)
+		rc = read_blocks(work, rio->first + half, rio->count - half, true);
+	if (rc < 0 && work->result == 0)
+		work->result = rc;
+}
+
 /* The blocks of one operation. What they show may stop the shard, and then the work is abandoned. */
 
 static void check_blocks(struct work *work, const struct read_io *rio, int result)
@@ -172,9 +191,15 @@ static void check_blocks(struct work *work, const struct read_io *rio, int resul
 	struct store_read *read = work->read;
 
 	if (result < 0) {
-		damage_unreadable(work->shard, work->blocks[rio->first].place, rio->count, result);
-		if (!work->is_abandoned)
-			work_is_bad(work, rio->first, rio->count);
+		if (!rio->is_half)
+			damage_unreadable(work->shard, work->blocks[rio->first].place, rio->count,
+					  result);
+		if (work->is_abandoned)
+			return;
+		if (rio->count > 1)
+			read_halves(work, rio);
+		else
+			work_is_bad(work, rio->first, 1);
 		return;
 	}
 	for (uint32_t i = rio->first; i < rio->first + rio->count && !work->is_abandoned; i++) {
@@ -220,7 +245,7 @@ static void forget_read_io(struct io *io)
 	free(container_of_type(io, struct read_io, io));
 }
 
-static int read_blocks(struct work *work, uint32_t i, uint32_t count)
+static int read_blocks(struct work *work, uint32_t i, uint32_t count, bool is_half)
 {
 	struct shard *shard = work->shard;
 	uint32_t place = work->blocks[i].place;
@@ -233,6 +258,7 @@ static int read_blocks(struct work *work, uint32_t i, uint32_t count)
 	rio->work = work;
 	rio->first = i;
 	rio->count = count;
+	rio->is_half = is_half;
 	rio->segment = place_segment(shard, place);
 	rio->iov = (struct iovec){work->buffer->data + i * BLOCK_SIZE, (size_t)count * BLOCK_SIZE};
 	work->ios++;
@@ -269,7 +295,7 @@ static int start_reading(struct work *work)
 		if (read->states)
 			memset(read->states + i, state, n);
 		if (state == BLOCK_DATA) {
-			int rc = read_blocks(work, i, n);
+			int rc = read_blocks(work, i, n, false);
 			if (rc < 0)
 				work->result = rc;
 		} else {

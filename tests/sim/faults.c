@@ -522,7 +522,7 @@ static bool begin_sector(struct program *program, struct fault *fault)
 		(void)herd_damage_block(program->herd, other, pg, object.family, &object.key,
 					block);
 	return sim_host_fault(host_of(program, fault), LOOP_OP_READ,
-			      1 + (unsigned)program_below(program, 6), SIM_FAULT_EIO) == 0;
+			      1 + (unsigned)program_below(program, 6), SIM_FAULT_SECTOR) == 0;
 }
 
 /* ---- operators ---- */

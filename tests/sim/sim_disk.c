@@ -29,6 +29,7 @@ struct sim_page {
 	uint64_t order;		   /* of the first write since the sync; 0: clean */
 	uint8_t dirty_sectors;
 	uint8_t cut_sectors; /* of these: zeroed by a truncation, which is one with the size */
+	bool is_unreadable;  /* until it is written */
 };
 
 static const uint8_t zeroes[SIM_PAGE];
@@ -118,6 +119,8 @@ static void page_write(struct sim_inode *inode, uint64_t index, const uint8_t *d
 	struct sim_page *page = page_at(inode, index);
 	bool is_whole = size == SIM_PAGE;
 
+	inode->unreadable -= page->is_unreadable;
+	page->is_unreadable = false;
 	page_begin(inode, page, is_whole);
 	page->dirty_sectors |= sectors_of(from, size);
 	page->cut_sectors &= (uint8_t)~sectors_of(from, size);
@@ -324,6 +327,25 @@ bool sim_host_rot(struct sim_host *host, uint64_t size_min)
 			return true;
 	}
 	return false;
+}
+
+void sim_inode_break_page(struct sim_inode *inode, uint64_t offset)
+{
+	struct sim_page *page = page_at(inode, offset / SIM_PAGE);
+
+	inode->unreadable += !page->is_unreadable;
+	page->is_unreadable = true;
+}
+
+bool sim_inode_is_readable(const struct sim_inode *inode, uint64_t size, uint64_t offset)
+{
+	uint64_t end =
+		min_of(round_up(offset + size, (uint64_t)SIM_PAGE) / SIM_PAGE, inode->page_count);
+
+	for (uint64_t i = offset / SIM_PAGE; inode->unreadable > 0 && i < end; i++)
+		if (inode->pages[i] && inode->pages[i]->is_unreadable)
+			return false;
+	return true;
 }
 
 /* ---- sync and power ---- */

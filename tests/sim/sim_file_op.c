@@ -162,6 +162,8 @@ static int do_read(struct loop_op *op, struct sim_op *sim_op)
 
 	if (!(((struct sim_file *)op->target)->flags & LOOP_FILE_READ))
 		return -EBADF;
+	if (!sim_inode_is_readable(inode_of(op), op->length, offset))
+		return -EIO;
 	for (uint32_t i = 0; i < op->iov_count; i++) {
 		uint64_t n = sim_inode_read(inode_of(op), op->iov[i].iov_base, op->iov[i].iov_len,
 					    offset);
@@ -254,6 +256,18 @@ static int misdirect(struct loop_op *op, struct sim_op *sim_op)
 	return (int)result;
 }
 
+/* Of a read: one of its pages, from now on. */
+static int break_sector(struct loop_op *op, struct sim_op *sim_op)
+{
+	uint64_t pages = op->length / SIM_PAGE;
+
+	if (op->kind != LOOP_OP_READ || pages == 0)
+		return -EIO;
+	sim_inode_break_page(inode_of(op),
+			     op->offset + random_below(&sim_op->world->random, pages) * SIM_PAGE);
+	return kinds[op->kind].perform(op, sim_op);
+}
+
 static int perform(struct loop_op *op, struct sim_op *sim_op, int fault)
 {
 	switch (fault) {
@@ -263,6 +277,8 @@ static int perform(struct loop_op *op, struct sim_op *sim_op, int fault)
 		return -ENOSPC;
 	case SIM_FAULT_LOST:
 		return op->kind == LOOP_OP_WRITE ? (int)op->length : 0;
+	case SIM_FAULT_SECTOR:
+		return break_sector(op, sim_op);
 	case SIM_FAULT_MISDIRECT:
 		return misdirect(op, sim_op);
 	default:

@@ -210,7 +210,8 @@ static int64_t sync_read(struct loop_backend *backend, struct loop_file *file, v
 	if (!(sim_file_of(file)->flags & LOOP_FILE_READ))
 		return -EBADF;
 	if (sim_fault_meet(sim_file_of(file)->inode, LOOP_OP_READ) >= 0 ||
-	    process_of(backend)->host->fs.reads == SIM_READS_FAIL)
+	    process_of(backend)->host->fs.reads == SIM_READS_FAIL ||
+	    !sim_inode_is_readable(sim_file_of(file)->inode, size, offset))
 		return -EIO;
 	return (int64_t)sim_inode_read(sim_file_of(file)->inode, data, size, offset);
 }

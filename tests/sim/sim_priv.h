@@ -177,6 +177,7 @@ struct sim_inode {
 	uint64_t size_order; /* of the first change of size since the sync; 0: none */
 	struct sim_page **pages;
 	uint64_t page_count;
+	uint64_t unreadable;	    /* of them */
 	struct cds_list_head dirty; /* pages */
 	struct cds_list_head hanging;
 	struct sim_faults faults;
@@ -194,6 +195,10 @@ static inline struct sim_inode *sim_inode_get(struct sim_inode *inode)
 	return inode;
 }
 void sim_inode_put(struct sim_inode *inode);
+/* The page at @offset is a read error until it is written. */
+void sim_inode_break_page(struct sim_inode *inode, uint64_t offset);
+bool sim_inode_is_readable(const struct sim_inode *inode, uint64_t size, uint64_t offset);
+/* Whatever is unreadable. */
 uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset);
 int sim_inode_write(struct sim_inode *inode, const void *data, uint64_t size, uint64_t offset);
 int sim_inode_resize(struct sim_inode *inode, uint64_t size);

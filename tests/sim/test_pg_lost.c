@@ -306,7 +306,7 @@ static void test_a_heal_that_meets_damage_keeps_what_is_good(void **state)
 		herd_run(herd, 2000);
 		if (nth)
 			assert_int_equal(sim_host_fault(herd->nodes[b].host, LOOP_OP_READ, nth,
-							SIM_FAULT_EIO),
+							SIM_FAULT_SECTOR),
 					 0);
 		mark_block(herd, p, 5);
 		herd_run(herd, 20);
@@ -332,7 +332,7 @@ static void test_a_push_that_meets_damage_keeps_what_the_member_has(void **state
 		herd_run(herd, 2000);
 		if (nths[i])
 			assert_int_equal(sim_host_fault(herd->nodes[p].host, LOOP_OP_READ, nths[i],
-							SIM_FAULT_EIO),
+							SIM_FAULT_SECTOR),
 					 0);
 		mark_block(herd, b, 5);
 		herd_run(herd, 5000);
@@ -514,7 +514,7 @@ static void test_one_read_error_while_settling_loses_nothing_that_was_flushed(vo
 		doubt_kill(&doubt);
 		if (nth)
 			assert_int_equal(sim_host_fault(herd->nodes[doubt.first].host, LOOP_OP_READ,
-							nth, SIM_FAULT_EIO),
+							nth, SIM_FAULT_SECTOR),
 					 0);
 		herd_run(herd, 300);
 		herd_start(herd, doubt.p);
@@ -548,7 +548,7 @@ static void test_one_read_error_after_both_died_loses_nothing_that_was_flushed(v
 		herd_start(herd, doubt.p);
 		if (nth)
 			assert_int_equal(sim_host_fault(herd->nodes[doubt.p].host, LOOP_OP_READ,
-							nth, SIM_FAULT_EIO),
+							nth, SIM_FAULT_SECTOR),
 					 0);
 		herd_start(herd, doubt.first);
 		herd_run(herd, 5000);

@@ -187,6 +187,42 @@ static void test_reads_of_one_sector_at_once_are_one_error(void **state)
 	assert_int_equal(read_one(rig, 0, 5), 0);
 }
 
+/* An error of a large read says nothing about most of what was asked for. */
+static void test_one_sector_costs_one_block(void **state)
+{
+	struct rig *rig = *state;
+	static uint32_t tags[OBJECT_BLOCKS];
+	struct store_object object;
+	uint32_t lost = 0;
+
+	assert_int_equal(sim_host_fault(rig->host, LOOP_OP_READ, 1, SIM_FAULT_SECTOR), 0);
+	assert_int_equal(rig_read(rig, 0, 1, 3, 0, BLOCKS, tags), -E_CHECKSUM);
+	assert_int_equal(rig->corrupt, 1);
+	assert_int_equal(rig_sync(rig, 0), 0);
+	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 3}, &object), 1);
+	assert_true(object.is_missing);
+	assert_int_equal(rig_sums(rig, 0, 1, 3, tags), 0);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		lost += tags[i] == RIG_TAG_ABSENT;
+	assert_int_equal(lost, 1);
+	heal(rig, 3);
+	assert_int_equal(rig_read(rig, 0, 1, 3, 0, BLOCKS, tags), 0);
+	assert_int_equal(rig->failed, 0);
+}
+
+/* It was an error of the cable, say. */
+static void test_what_can_be_read_again_is_no_damage(void **state)
+{
+	struct rig *rig = *state;
+	static uint32_t tags[BLOCKS];
+
+	fail_next_read(rig);
+	assert_int_equal(rig_read(rig, 0, 1, 3, 0, BLOCKS, tags), 0);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		assert_int_equal(tags[i], tag_of(3, i));
+	assert_int_equal(rig->corrupt, 0);
+}
+
 /* All of a place fails, sector by sector, and no end of it. */
 static void test_sectors_side_by_side_stop_the_store_in_the_end(void **state)
 {
@@ -271,6 +307,8 @@ int main(void)
 		TEST(test_unreadable_sectors_that_are_rare_are_healed),
 		TEST(test_second_unreadable_sector_soon_after_stops_the_store),
 		TEST(test_reads_of_one_sector_at_once_are_one_error),
+		TEST(test_one_sector_costs_one_block),
+		TEST(test_what_can_be_read_again_is_no_damage),
 		TEST(test_sectors_side_by_side_stop_the_store_in_the_end),
 		TEST(test_index_pages_that_cannot_be_read_stop_the_store),
 		TEST(test_what_is_damaged_again_and_again_stops_the_store),
