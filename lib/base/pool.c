@@ -14,6 +14,7 @@ struct pool {
 	size_t size; /* of one object, rounded up */
 	uint32_t count;
 	uint32_t busy;
+	uint32_t used; /* of memory; what is behind was never handed out, and costs no page yet */
 	struct pool_node *spare;
 	uint8_t *memory;
 };
@@ -32,11 +33,6 @@ struct pool *pool_new(size_t size, uint32_t count)
 	pool->memory = aligned_alloc(64, max_of(bytes, (size_t)64));
 	if (!pool->memory)
 		goto fail;
-	for (uint32_t i = count; i > 0; i--) {
-		struct pool_node *node = (void *)(pool->memory + (i - 1) * pool->size);
-		node->next = pool->spare;
-		pool->spare = node;
-	}
 	return pool;
 fail:
 	free(pool);
@@ -56,9 +52,12 @@ void *pool_get(struct pool *pool)
 {
 	struct pool_node *node = pool->spare;
 
-	if (!node)
+	if (node)
+		pool->spare = node->next;
+	else if (pool->used < pool->count)
+		node = (void *)(pool->memory + pool->used++ * pool->size);
+	else
 		return NULL;
-	pool->spare = node->next;
 	pool->busy++;
 	memset(node, 0, pool->size);
 	return node;
