@@ -85,13 +85,14 @@ WIRE_OFFSET(struct disk_batch, generation, 48);
 WIRE_OFFSET(struct disk_batch, next_segment, 88);
 
 enum disk_entry_kind {
-	DISK_CHANGE = 1,      /* of an object: data, zero, trim, delete, push, settle, heal */
-	DISK_MOVE = 2,	      /* blocks copied forward by the cleaner */
-	DISK_PAGE = 3,	      /* a page of an object's block table */
-	DISK_COMMIT = 4,      /* a PG's commit point */
-	DISK_REQUESTS = 5,    /* executed requests, replacing those that were remembered */
-	DISK_END_SESSION = 6, /* forget the requests of a session */
-	DISK_DROP_PG = 7,     /* forget the PG's record */
+	DISK_CHANGE = 1,	  /* of an object: data, zero, trim, delete, push, settle, heal */
+	DISK_MOVE = 2,		  /* blocks copied forward by the cleaner */
+	DISK_PAGE = 3,		  /* a page of an object's block table */
+	DISK_COMMIT = 4,	  /* a PG's commit point */
+	DISK_REQUESTS = 5,	  /* executed requests, replacing those that were remembered */
+	DISK_END_SESSION = 6,	  /* forget the requests of a session */
+	DISK_DROP_PG = 7,	  /* forget the PG's record */
+	DISK_OBJECT_REQUESTS = 8, /* of one object; they count with the CHANGE behind them */
 	DISK_ENTRY_KINDS,
 };
 
@@ -117,7 +118,8 @@ enum disk_change_flags {
 	DISK_CHANGE_MARK = 1u << 5,
 	DISK_CHANGE_WHOLE =
 		1u << 6, /* with CLEAR_MISSING: who pushed knew of all marks before it */
-	DISK_CHANGE_KNOWN = 0x7fu,
+	DISK_CHANGE_REQUESTS = 1u << 7, /* takes the OBJECT_REQUESTS before it */
+	DISK_CHANGE_KNOWN = 0xffu,
 };
 
 /* Followed by disk_run[run_count], then le32 crc[data_blocks], padded to 8. */
@@ -208,8 +210,23 @@ struct disk_request {
 	le64 number;
 	le64 reign;
 	le64 n;
+	le64 layer; /* of the object */
+	le32 index;
+	le32 reserved32;
 };
-WIRE_SIZE(struct disk_request, 32);
+WIRE_SIZE(struct disk_request, 48);
+
+/*
+ * Followed by disk_request[count], all of the object that the next CHANGE of this PG names. In place of what
+ * is remembered of it behind version `above`; nothing happens before that CHANGE.
+ */
+struct disk_object_requests {
+	struct disk_entry entry; /* flags: enum disk_requests_flags, FIRST only */
+	le32 pg;
+	le32 count;
+	le64 above_reign, above_n;
+};
+WIRE_SIZE(struct disk_object_requests, 32);
 
 /* DISK_END_SESSION and DISK_DROP_PG (session 0). */
 struct disk_forget {
@@ -333,7 +350,7 @@ struct disk_record_request {
 	le32 reserved32;
 	struct disk_request request;
 };
-WIRE_SIZE(struct disk_record_request, 48);
+WIRE_SIZE(struct disk_record_request, 64);
 
 /*
  * Followed by one disk_record_slot per page that exists, ascending. A page that was not in the log as it was

@@ -53,7 +53,8 @@ static int check_shape(const struct store_append *a, uint32_t *out_blocks)
 	if (a->run_count > STORE_RUNS_MAX ||
 	    (a->flags & (STORE_SET_MISSING | STORE_CLEAR_MISSING)) ==
 		    (STORE_SET_MISSING | STORE_CLEAR_MISSING) ||
-	    (a->flags & STORE_DELETE && a->run_count > 0))
+	    (a->flags & STORE_DELETE && a->run_count > 0) ||
+	    (a->flags & STORE_REQUESTS && a->flags & STORE_UNSEQUENCED))
 		return -EINVAL;
 	for (uint32_t i = 0; i < a->run_count; i++) {
 		const struct store_run *run = &a->runs[i];
@@ -232,9 +233,14 @@ static int remember(struct pg *pg, const struct store_append *a, uint64_t ticket
 
 	int rc = record_add_tail(&pg->record, &tail, ticket);
 
+	const struct store_request request = {
+		.session = a->session, .number = a->number, .version = a->version, .key = a->key};
+
+	if (rc == 0 && a->flags & STORE_REQUESTS)
+		rc = record_set_object(&pg->record, &a->key, a->above, a->requests,
+				       a->request_count, ticket);
 	if (rc == 0 && a->session)
-		rc = record_add_request(&pg->record, a->session, a->number, a->lowest, a->version,
-					ticket);
+		rc = record_add_request(&pg->record, &request, a->lowest, ticket);
 	if (rc == 0)
 		pg->record.last = version_max(pg->record.last, a->version);
 	return rc;
@@ -258,6 +264,42 @@ static void fly(struct flight *f, const struct store_append *a, const struct new
 			: a->flags & STORE_CLEAR_MISSING
 				? now->is_damaged && !(a->flags & STORE_REPLACE)
 				: now->is_missing;
+}
+
+/* ---- requests ---- */
+
+#define REQUESTS_PART 1024u /* of one batch */
+
+/* A batch with room for an entry of the PG's record, or NULL. */
+static struct batch *record_batch(struct shard *shard, uint32_t bytes)
+{
+	if (shard->state != SHARD_RUNNING)
+		return NULL;
+	log_kick(shard);
+	return batch_for(shard, bytes, 0, 0);
+}
+
+/*
+ * They lie before the change that takes them, maybe in batches before its own: a log that ends between has neither.
+ * No checkpoint begins there, since then memory would have what its log has not.
+ */
+static int put_object_requests(struct shard *shard, const struct store_append *a)
+{
+	uint32_t done = 0;
+
+	do {
+		uint32_t part = min_of(a->request_count - done, REQUESTS_PART);
+		struct batch *batch =
+			record_batch(shard, (uint32_t)(sizeof(struct disk_object_requests) +
+						       part * sizeof(struct disk_request)));
+		if (!batch)
+			return -ENOMEM;
+		batch_put_object_requests(&batch->writer, a->pg,
+					  done == 0 ? DISK_REQUESTS_FIRST : 0u, a->above,
+					  a->requests + done, part);
+		done += part;
+	} while (done < a->request_count);
+	return 0;
 }
 
 /* ---- the entry points ---- */
@@ -298,15 +340,19 @@ int store_append(struct store *store, struct store_append *a)
 		return rc;
 
 	struct pg *pg = shard_pg_make(shard, a->pg);
+
+	if (a->session && pg && !(a->flags & STORE_UNSEQUENCED) &&
+	    !record_may_use(&pg->record, a->session, a->number, a->lowest))
+		return -EINVAL;
+	if (pg && a->flags & STORE_REQUESTS && put_object_requests(shard, a) < 0)
+		return -ENOMEM;
+
 	struct batch *batch = pg ? batch_for(shard, batch_change_size(a->run_count, blocks), blocks,
 					     a->slice_count)
 				 : NULL;
 
 	if (!batch)
 		return -ENOMEM;
-	if (a->session && !(a->flags & STORE_UNSEQUENCED) &&
-	    !record_may_use(&pg->record, a->session, a->number, a->lowest))
-		return -EINVAL;
 
 	struct flight *f = overlay_take(&shard->overlay, a->pg, &a->key);
 
@@ -325,6 +371,10 @@ int store_append(struct store *store, struct store_append *a)
 	if (a->flags & STORE_CLEAR_MISSING && !now.is_damaged)
 		a->flags |= STORE_WHOLE;
 	fly(f, a, &now);
+	if (a->flags & STORE_REQUESTS) {
+		batch->sets++;
+		shard->sets_in_flight++;
+	}
 	fill_crcs(a, batch_put_change(&batch->writer, a, batch->payload_blocks, blocks));
 	batch->payload_blocks += blocks;
 	batch->charge += charge;
@@ -338,29 +388,20 @@ int store_append(struct store *store, struct store_append *a)
 	return 0;
 }
 
-/* A batch with room for an entry of the PG's record, or NULL. */
-static struct batch *record_batch(struct shard *shard, uint32_t bytes)
-{
-	if (shard->state != SHARD_RUNNING)
-		return NULL;
-	log_kick(shard);
-	return batch_for(shard, bytes, 0, 0);
-}
-
 int store_set_requests(struct store *store, uint32_t pg_id, const struct store_request *requests,
 		       uint32_t count)
 {
 	struct shard *shard = shard_of(store, pg_id);
 	struct pg *pg = shard_pg_make(shard, pg_id);
-	uint32_t done = 0, part_max = 1024;
 	struct batch *batch = NULL;
+	uint32_t done = 0;
 
 	if (shard->state != SHARD_RUNNING)
 		return -E_STORE_FAILED;
 	if (!pg)
 		return -ENOMEM;
 	do {
-		uint32_t part = min_of(count - done, part_max);
+		uint32_t part = min_of(count - done, REQUESTS_PART);
 		unsigned flags = (done == 0 ? DISK_REQUESTS_FIRST : 0u) |
 				 (done + part == count ? DISK_REQUESTS_LAST : 0u);
 		batch = record_batch(shard, (uint32_t)(sizeof(struct disk_requests) +

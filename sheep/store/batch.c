@@ -52,7 +52,8 @@ static unsigned change_flags(uint32_t flags)
 	       (flags & STORE_REPLACE ? DISK_CHANGE_REPLACE : 0u) |
 	       (flags & STORE_UNSEQUENCED ? DISK_CHANGE_UNSEQUENCED : 0u) |
 	       (flags & STORE_MARK ? DISK_CHANGE_MARK : 0u) |
-	       (flags & STORE_WHOLE ? DISK_CHANGE_WHOLE : 0u);
+	       (flags & STORE_WHOLE ? DISK_CHANGE_WHOLE : 0u) |
+	       (flags & STORE_REQUESTS ? DISK_CHANGE_REQUESTS : 0u);
 }
 
 le32 *batch_put_change(struct batch_writer *writer, const struct store_append *append,
@@ -136,22 +137,45 @@ void batch_put_commit(struct batch_writer *writer, uint32_t pg, struct version c
 				  .n = to_le64(commit.n)};
 }
 
+static void encode_requests(struct disk_request *out, const struct store_request *requests,
+			    uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		out[i] = (struct disk_request){.session = to_le64(requests[i].session),
+					       .number = to_le64(requests[i].number),
+					       .reign = to_le64(requests[i].version.reign),
+					       .n = to_le64(requests[i].version.n),
+					       .layer = to_le64(requests[i].key.layer),
+					       .index = to_le32(requests[i].key.index)};
+}
+
 void batch_put_requests(struct batch_writer *writer, uint32_t pg, unsigned flags,
 			const struct store_request *requests, uint32_t count)
 {
 	uint32_t size =
 		(uint32_t)(sizeof(struct disk_requests) + count * sizeof(struct disk_request));
 	struct disk_requests *r = put(writer, size);
-	struct disk_request *out = (void *)(r + 1);
 
 	*r = (struct disk_requests){.entry = entry_of(DISK_REQUESTS, flags, size),
 				    .pg = to_le32(pg),
 				    .count = to_le32(count)};
-	for (uint32_t i = 0; i < count; i++)
-		out[i] = (struct disk_request){.session = to_le64(requests[i].session),
-					       .number = to_le64(requests[i].number),
-					       .reign = to_le64(requests[i].version.reign),
-					       .n = to_le64(requests[i].version.n)};
+	encode_requests((void *)(r + 1), requests, count);
+}
+
+void batch_put_object_requests(struct batch_writer *writer, uint32_t pg, unsigned flags,
+			       struct version above, const struct store_request *requests,
+			       uint32_t count)
+{
+	uint32_t size = (uint32_t)(sizeof(struct disk_object_requests) +
+				   count * sizeof(struct disk_request));
+	struct disk_object_requests *r = put(writer, size);
+
+	*r = (struct disk_object_requests){.entry = entry_of(DISK_OBJECT_REQUESTS, flags, size),
+					   .pg = to_le32(pg),
+					   .count = to_le32(count),
+					   .above_reign = to_le64(above.reign),
+					   .above_n = to_le64(above.n)};
+	encode_requests((void *)(r + 1), requests, count);
 }
 
 void batch_put_forget(struct batch_writer *writer, enum disk_entry_kind kind, uint32_t pg,
@@ -353,6 +377,21 @@ static int read_requests(const void *at, uint32_t size, const struct limits *lim
 	return 0;
 }
 
+static int read_object_requests(const void *at, uint32_t size, const struct limits *limits,
+				struct batch_entry *out)
+{
+	const struct disk_object_requests *r = at;
+
+	out->pg = from_le32(r->pg);
+	out->previous = version_of(r->above_reign, r->above_n);
+	out->request_count = from_le32(r->count);
+	out->requests = (const void *)(r + 1);
+	if ((size - sizeof(*r)) / sizeof(struct disk_request) != out->request_count ||
+	    (size - sizeof(*r)) % sizeof(struct disk_request))
+		return -E_CORRUPT;
+	return 0;
+}
+
 static int read_forget(const void *at, uint32_t size, const struct limits *limits,
 		       struct batch_entry *out)
 {
@@ -376,6 +415,7 @@ static const struct {
 	[DISK_REQUESTS] = {sizeof(struct disk_requests), false, read_requests},
 	[DISK_END_SESSION] = {sizeof(struct disk_forget), true, read_forget},
 	[DISK_DROP_PG] = {sizeof(struct disk_forget), true, read_forget},
+	[DISK_OBJECT_REQUESTS] = {sizeof(struct disk_object_requests), false, read_object_requests},
 };
 
 int batch_next(const void *descriptor, uint32_t descriptor_bytes, uint32_t payload_blocks,

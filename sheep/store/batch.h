@@ -61,7 +61,7 @@ struct batch_entry {
 	struct object_key key;
 	uint64_t family;
 	struct version version;
-	struct version previous;
+	struct version previous; /* OBJECT_REQUESTS: `above` */
 	uint64_t session;
 	uint64_t number;
 	uint64_t lowest;
@@ -100,6 +100,10 @@ void batch_put_page(struct batch_writer *writer, uint32_t pg, const struct objec
 void batch_put_commit(struct batch_writer *writer, uint32_t pg, struct version commit);
 void batch_put_requests(struct batch_writer *writer, uint32_t pg, unsigned flags,
 			const struct store_request *requests, uint32_t count);
+/* Of one object, for the change that follows; @flags: DISK_REQUESTS_FIRST or 0. */
+void batch_put_object_requests(struct batch_writer *writer, uint32_t pg, unsigned flags,
+			       struct version above, const struct store_request *requests,
+			       uint32_t count);
 void batch_put_forget(struct batch_writer *writer, enum disk_entry_kind kind, uint32_t pg,
 		      uint64_t session);
 

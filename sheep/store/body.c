@@ -166,7 +166,9 @@ static void put_session(struct checkpoint *c, uint32_t pg, const struct session_
 			.request = {.session = to_le64(s->session),
 				    .number = to_le64(slot->number),
 				    .reign = to_le64(slot->version.reign),
-				    .n = to_le64(slot->version.n)}};
+				    .n = to_le64(slot->version.n),
+				    .layer = to_le64(slot->key.layer),
+				    .index = to_le32(slot->key.index)}};
 		body_put(c, &r, sizeof(r));
 	}
 }

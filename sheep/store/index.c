@@ -380,6 +380,7 @@ int index_apply(struct shard *shard, const struct batch_entry *e, uint32_t paylo
 		return apply_page(shard, e, payload_place);
 	case DISK_COMMIT:
 	case DISK_REQUESTS:
+	case DISK_OBJECT_REQUESTS:
 	case DISK_END_SESSION:
 	case DISK_DROP_PG:
 	case DISK_ENTRY_KINDS:

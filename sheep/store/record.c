@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/rule.h"
 #include "lib/base/size.h"
 
 void record_done(struct pg_record *record)
@@ -185,10 +186,11 @@ int record_set_lowest(struct pg_record *record, uint64_t session, uint64_t lowes
 	return 0;
 }
 
-int record_add_request(struct pg_record *record, uint64_t session, uint64_t number, uint64_t lowest,
-		       struct version version, uint64_t ticket)
+int record_add_request(struct pg_record *record, const struct store_request *request,
+		       uint64_t lowest, uint64_t ticket)
 {
-	struct session_record *s = session_make(record, session);
+	struct session_record *s = session_make(record, request->session);
+	uint64_t number = request->number;
 
 	if (!s)
 		return -ENOMEM;
@@ -198,18 +200,35 @@ int record_add_request(struct pg_record *record, uint64_t session, uint64_t numb
 
 	uint32_t at = request_place(s, number);
 
-	if (at < s->count && s->slots[s->head + at].number == number) {
-		s->slots[s->head + at].version = version;
+	if (at < s->count && s->slots[s->head + at].number == number)
 		return 0;
-	}
 	if (make_room((void **)&s->slots, sizeof(*s->slots), &s->head, s->count, &s->max) < 0)
 		return -ENOMEM;
 
 	struct request_slot *slot = &s->slots[s->head + at];
 
 	memmove(slot + 1, slot, (s->count - at) * sizeof(*slot));
-	*slot = (struct request_slot){.number = number, .version = version, .ticket = ticket};
+	*slot = (struct request_slot){.number = number,
+				      .version = request->version,
+				      .key = request->key,
+				      .ticket = ticket};
 	s->count++;
+	return 0;
+}
+
+static int add_all(struct pg_record *record, const struct store_request *requests, uint32_t count,
+		   uint64_t ticket)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct store_request *r = &requests[i];
+		/* The window tells what is below it, even of a session not heard of before. */
+		uint64_t lowest =
+			r->number < STORE_SESSION_WINDOW ? 0 : r->number - STORE_SESSION_WINDOW + 1;
+		int rc = record_add_request(record, r, lowest, ticket);
+		/* Below what the session still waits for: nobody will ask. */
+		if (rc < 0 && rc != -EINVAL)
+			return rc;
+	}
 	return 0;
 }
 
@@ -220,18 +239,29 @@ int record_set_requests(struct pg_record *record, const struct store_request *re
 		record->sessions[i].head = 0;
 		record->sessions[i].count = 0;
 	}
-	for (uint32_t i = 0; i < count; i++) {
-		const struct store_request *r = &requests[i];
-		/* The window tells what is below it, even of a session not heard of before. */
-		uint64_t lowest =
-			r->number < STORE_SESSION_WINDOW ? 0 : r->number - STORE_SESSION_WINDOW + 1;
-		int rc = record_add_request(record, r->session, r->number, lowest, r->version,
-					    ticket);
-		/* Below what the session still waits for: nobody will ask. */
-		if (rc < 0 && rc != -EINVAL)
-			return rc;
+	return add_all(record, requests, count, ticket);
+}
+
+static bool is_of(const struct request_slot *slot, const struct object_key *key,
+		  struct version above)
+{
+	return object_key_compare(&slot->key, key) == 0 &&
+	       version_compare(slot->version, above) > 0;
+}
+
+int record_set_object(struct pg_record *record, const struct object_key *key, struct version above,
+		      const struct store_request *requests, uint32_t count, uint64_t ticket)
+{
+	for (uint32_t i = 0; i < record->session_count && RULE(Q1_ROWS_FORGOTTEN); i++) {
+		struct session_record *s = &record->sessions[i];
+		uint32_t kept = 0;
+
+		for (uint32_t j = 0; j < s->count; j++)
+			if (!is_of(&s->slots[s->head + j], key, above))
+				s->slots[s->head + kept++] = s->slots[s->head + j];
+		s->count = kept;
 	}
-	return 0;
+	return RULE(Q1_ROWS_TAKEN) ? add_all(record, requests, count, ticket) : 0;
 }
 
 int record_stage_requests(struct pg_record *record, const struct store_request *requests,
@@ -283,18 +313,36 @@ uint32_t record_tail(const struct pg_record *record, struct store_tail_entry *ou
 	return record->tail_count;
 }
 
-uint32_t record_requests(const struct pg_record *record, struct store_request *out, uint32_t max)
+/* @key: of which object, or NULL: of all. */
+static uint32_t list_requests(const struct pg_record *record, const struct object_key *key,
+			      struct version above, struct store_request *out, uint32_t max)
 {
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < record->session_count; i++) {
 		const struct session_record *s = &record->sessions[i];
-		for (uint32_t j = 0; j < s->count; j++, count++)
+		for (uint32_t j = 0; j < s->count; j++) {
+			const struct request_slot *slot = &s->slots[s->head + j];
+			if (key && !is_of(slot, key, above))
+				continue;
 			if (count < max)
-				out[count] = (struct store_request){
-					.session = s->session,
-					.number = s->slots[s->head + j].number,
-					.version = s->slots[s->head + j].version};
+				out[count] = (struct store_request){.session = s->session,
+								    .number = slot->number,
+								    .version = slot->version,
+								    .key = slot->key};
+			count++;
+		}
 	}
 	return count;
+}
+
+uint32_t record_requests(const struct pg_record *record, struct store_request *out, uint32_t max)
+{
+	return list_requests(record, NULL, (struct version){0}, out, max);
+}
+
+uint32_t record_object_requests(const struct pg_record *record, const struct object_key *key,
+				struct version above, struct store_request *out, uint32_t max)
+{
+	return list_requests(record, key, above, out, max);
 }

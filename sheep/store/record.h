@@ -19,6 +19,7 @@ struct tail_slot {
 struct request_slot {
 	uint64_t number;
 	struct version version;
+	struct object_key key;
 	uint64_t ticket;
 };
 
@@ -41,6 +42,7 @@ struct pg_record {
 	/* a set that replaces the requests, read in parts at replay */
 	struct store_request *staged;
 	uint32_t staged_count, staged_max;
+	struct version staged_above; /* of one object's */
 };
 
 void record_done(struct pg_record *record);
@@ -52,15 +54,19 @@ void record_tail_add_run(struct store_tail_entry *tail, uint32_t block, uint32_t
 /* All return 0 or -ENOMEM. */
 int record_add_tail(struct pg_record *record, const struct store_tail_entry *entry,
 		    uint64_t ticket);
-/* Also takes the session's lowest number; -EINVAL when @number is outside its window. */
-int record_add_request(struct pg_record *record, uint64_t session, uint64_t number, uint64_t lowest,
-		       struct version version, uint64_t ticket);
+/* Also takes the session's lowest number; -EINVAL when the number is outside its window. Of one that is
+ * remembered the first version stays: that is the entry which changed something. */
+int record_add_request(struct pg_record *record, const struct store_request *request,
+		       uint64_t lowest, uint64_t ticket);
 int record_set_lowest(struct pg_record *record, uint64_t session, uint64_t lowest);
 /* Is @number one that the session may still use? */
 bool record_may_use(const struct pg_record *record, uint64_t session, uint64_t number,
 		    uint64_t lowest);
 int record_set_requests(struct pg_record *record, const struct store_request *requests,
 			uint32_t count, uint64_t ticket);
+/* In place of those of the object behind @above: the set may be empty. */
+int record_set_object(struct pg_record *record, const struct object_key *key, struct version above,
+		      const struct store_request *requests, uint32_t count, uint64_t ticket);
 int record_stage_requests(struct pg_record *record, const struct store_request *requests,
 			  uint32_t count);
 void record_end_session(struct pg_record *record, uint64_t session);
@@ -71,5 +77,7 @@ int record_find_request(const struct pg_record *record, uint64_t session, uint64
 			struct version *out);
 uint32_t record_tail(const struct pg_record *record, struct store_tail_entry *out, uint32_t max);
 uint32_t record_requests(const struct pg_record *record, struct store_request *out, uint32_t max);
+uint32_t record_object_requests(const struct pg_record *record, const struct object_key *key,
+				struct version above, struct store_request *out, uint32_t max);
 
 #endif

@@ -181,30 +181,42 @@ static int remember(struct pg *pg, const struct batch_entry *e)
 
 	int rc = record_add_tail(&pg->record, &tail, 0);
 
+	if (rc == 0 && e->flags & DISK_CHANGE_REQUESTS)
+		rc = record_set_object(&pg->record, &e->key, pg->record.staged_above,
+				       pg->record.staged, pg->record.staged_count, 0);
 	if (rc < 0 || !e->session)
 		return rc;
-	rc = record_add_request(&pg->record, e->session, e->number, e->lowest, e->version, 0);
+	const struct store_request request = {
+		.session = e->session, .number = e->number, .version = e->version, .key = e->key};
+	rc = record_add_request(&pg->record, &request, e->lowest, 0);
 	return rc == -EINVAL ? 0 : rc;
+}
+
+static int stage_requests(struct pg_record *record, const struct batch_entry *e)
+{
+	if (e->flags & DISK_REQUESTS_FIRST)
+		record->staged_count = 0;
+	for (uint32_t i = 0; i < e->request_count; i++) {
+		const struct disk_request *q = &e->requests[i];
+		const struct store_request request = {
+			.session = from_le64(q->session),
+			.number = from_le64(q->number),
+			.version = {.reign = from_le64(q->reign), .n = from_le64(q->n)},
+			.key = {.layer = from_le64(q->layer), .index = from_le32(q->index)}};
+		int rc = record_stage_requests(record, &request, 1);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
 }
 
 static int replace_requests(struct pg *pg, const struct batch_entry *e)
 {
 	struct pg_record *record = &pg->record;
+	int rc = stage_requests(record, e);
 
-	if (e->flags & DISK_REQUESTS_FIRST)
-		record->staged_count = 0;
-	for (uint32_t i = 0; i < e->request_count; i++) {
-		const struct disk_request *q = &e->requests[i];
-		struct store_request request = {
-			.session = from_le64(q->session),
-			.number = from_le64(q->number),
-			.version = {.reign = from_le64(q->reign), .n = from_le64(q->n)}};
-		int rc = record_stage_requests(record, &request, 1);
-		if (rc < 0)
-			return rc;
-	}
-	if (!(e->flags & DISK_REQUESTS_LAST))
-		return 0;
+	if (rc < 0 || !(e->flags & DISK_REQUESTS_LAST))
+		return rc;
 	return record_set_requests(record, record->staged, record->staged_count, 0);
 }
 
@@ -225,6 +237,9 @@ static int apply_record(struct shard *shard, const struct batch_entry *e)
 		return 0;
 	case DISK_REQUESTS:
 		return replace_requests(pg, e);
+	case DISK_OBJECT_REQUESTS:
+		pg->record.staged_above = e->previous;
+		return stage_requests(&pg->record, e);
 	case DISK_END_SESSION:
 		record_end_session(&pg->record, e->session);
 		return 0;

@@ -153,10 +153,13 @@ static int load_request(struct restore *restore, const void *at, uint32_t size)
 	const struct disk_record_request *r = at;
 	struct pg *pg = shard_pg_make(restore->shard, from_le32(r->pg));
 
-	return pg ? record_add_request(&pg->record, from_le64(r->request.session),
-				       from_le64(r->request.number), 0,
-				       version_of(r->request.reign, r->request.n), 0)
-		  : -ENOMEM;
+	const struct store_request request = {.session = from_le64(r->request.session),
+					      .number = from_le64(r->request.number),
+					      .version = version_of(r->request.reign, r->request.n),
+					      .key = {.layer = from_le64(r->request.layer),
+						      .index = from_le32(r->request.index)}};
+
+	return pg ? record_add_request(&pg->record, &request, 0, 0) : -ENOMEM;
 }
 
 /* One slot; a page that follows it is dirty from the start. */

@@ -148,6 +148,14 @@ int store_request_find(struct store *store, uint32_t pg_id, uint64_t session, ui
 	return pg ? record_find_request(&pg->record, session, number, out) : 0;
 }
 
+uint32_t store_object_requests(struct store *store, uint32_t pg_id, const struct object_key *key,
+			       struct version above, struct store_request *out, uint32_t max)
+{
+	struct pg *pg = shard_pg(shard_of(store, pg_id), pg_id);
+
+	return pg ? record_object_requests(&pg->record, key, above, out, max) : 0;
+}
+
 uint32_t store_requests(struct store *store, uint32_t pg_id, struct store_request *out,
 			uint32_t max)
 {

@@ -194,6 +194,16 @@ enum store_entry_flags {
 	STORE_SYNC = 1u << 6,	     /* complete only when the batch is on stable storage */
 	STORE_GRANTED = 1u << 7,     /* another store has judged that there is space for it: may use
 				  * as much as UNSEQUENCED ones */
+	STORE_REQUESTS = 1u << 8,    /* `requests` in place of what is remembered of the object's
+				      * requests behind version `above` (Q1) */
+};
+
+/* A request that was executed (Q1). */
+struct store_request {
+	uint64_t session;
+	uint64_t number;
+	struct version version; /* of its entry */
+	struct object_key key;	/* of the object */
 };
 
 /*
@@ -221,6 +231,10 @@ struct store_append {
 	uint32_t slice_count;
 	const struct slice *slices; /* payload of the data runs, in order; whole blocks */
 	const uint32_t *crcs;	    /* plain CRC32C per data block, in order; NULL: computed here */
+	/* with STORE_REQUESTS: of this object; they are there if and only if the change is */
+	const struct store_request *requests;
+	uint32_t request_count;
+	struct version above;
 	/* private */
 	struct cds_list_head link;
 	uint64_t lsn;
@@ -359,19 +373,15 @@ void store_set_commit(struct store *store, uint32_t pg, struct version commit);
 /* Copy the tail, oldest first, to @out of @max. Returns how many there are. */
 uint32_t store_pg_tail(struct store *store, uint32_t pg, struct store_tail_entry *out,
 		       uint32_t max);
-/* A request that was executed (Q1). */
-struct store_request {
-	uint64_t session;
-	uint64_t number;
-	struct version version; /* of its entry */
-};
-
 /* Was (session, number) executed here? 1 and its version, or 0. */
 int store_request_find(struct store *store, uint32_t pg, uint64_t session, uint64_t number,
 		       struct version *out);
 /* All that are remembered of @pg. Returns how many there are; copies @max at most. */
 uint32_t store_requests(struct store *store, uint32_t pg, struct store_request *out, uint32_t max);
-/* Replace what is remembered (settle, join); durable with the next batch. */
+/* The same of one object, of those with a version behind @above. */
+uint32_t store_object_requests(struct store *store, uint32_t pg, const struct object_key *key,
+			       struct version above, struct store_request *out, uint32_t max);
+/* Replace what is remembered (join); durable with the next batch. */
 int store_set_requests(struct store *store, uint32_t pg, const struct store_request *requests,
 		       uint32_t count);
 /* A session ended: forget its requests. */

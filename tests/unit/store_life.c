@@ -102,6 +102,22 @@ static void set_session(struct life *life, struct model_op *op)
 	op->lowest = op->number > 20 ? op->number - 20 : 0;
 }
 
+/* As a settle does it: some requests in place of those of the object, of all or of the newest ones. */
+static void set_requests(struct life *life, struct model_op *op, struct store_request *out)
+{
+	uint32_t s = life_below(life, MODEL_SESSIONS), newest = (uint32_t)life->next_n[op->pg];
+
+	op->session = s + 1;
+	op->number = life->next_number[s];
+	op->request_count = life_below(life, 4);
+	op->flags |= STORE_REQUESTS;
+	if (life_below(life, 2))
+		op->above = (struct version){1, newest - min_of(newest, life_below(life, 40))};
+	life->next_number[s] += op->request_count;
+	for (uint32_t i = 0; i < op->request_count; i++)
+		out[i] = model_request(op, i);
+}
+
 void life_change(struct life *life)
 {
 	struct model_op op = {.pg = life_below(life, RIG_PGS),
@@ -115,18 +131,24 @@ void life_change(struct life *life)
 	op.tag = life->next_tag;
 	if (!(op.flags & STORE_DELETE))
 		random_runs(life, &op, life_below(life, 8) > 0);
+	struct store_request requests[4];
 	if (!(op.flags & STORE_UNSEQUENCED) && life_below(life, 3) > 0)
 		set_session(life, &op);
+	else if (!(op.flags & STORE_UNSEQUENCED) && op.flags & STORE_ANY_PREVIOUS)
+		set_requests(life, &op, requests);
 	f->a.append = (struct store_append){
 		.pg = op.pg,
 		.key = {.layer = model_layer(op.object), .index = model_index(op.object)},
 		.family = rig_family(model_layer(op.object)),
 		.version = op.version,
 		.previous = o->version,
-		.session = op.session,
+		.session = op.flags & STORE_REQUESTS ? 0 : op.session,
 		.number = op.number,
 		.lowest = op.lowest,
 		.flags = op.flags,
+		.requests = requests,
+		.request_count = op.request_count,
+		.above = op.above,
 		.run_count = op.run_count};
 	memcpy(f->a.runs, op.runs, sizeof(op.runs));
 	for (uint32_t i = 0; i < op.run_count; i++)
@@ -166,8 +188,8 @@ static void change_requests(struct life *life)
 	} else {
 		op.number = life->next_number[op.session - 1]++;
 		op.version = (struct version){1, op.number};
-		struct store_request request = {
-			.session = op.session, .number = op.number, .version = op.version};
+		op.object = life_below(life, RIG_OBJECTS);
+		struct store_request request = model_request(&op, 0);
 		assert_int_equal(store_set_requests(life->rig.store, op.pg, &request, 1), 0);
 	}
 	journal_add(life, &op, NULL);

@@ -20,6 +20,26 @@ uint32_t model_index(uint32_t object)
 	return object / 2;
 }
 
+struct object_key model_key(uint32_t object)
+{
+	return (struct object_key){model_layer(object), model_index(object)};
+}
+
+struct store_request model_request(const struct model_op *op, uint32_t i)
+{
+	return (struct store_request){.session = op->session,
+				      .number = op->number + i,
+				      .version = op->version,
+				      .key = model_key(op->object)};
+}
+
+static bool request_is_equal(const struct store_request *a, const struct store_request *b)
+{
+	return a->session == b->session && a->number == b->number &&
+	       version_compare(a->version, b->version) == 0 &&
+	       object_key_compare(&a->key, &b->key) == 0;
+}
+
 static void set_lowest(struct model_pg *pg, uint32_t session, uint64_t lowest)
 {
 	if (lowest <= pg->lowest[session])
@@ -28,6 +48,22 @@ static void set_lowest(struct model_pg *pg, uint32_t session, uint64_t lowest)
 	for (uint32_t i = 0; i < MODEL_WINDOW; i++)
 		if (pg->requests[session][i].number < lowest)
 			pg->requests[session][i] = (struct store_request){0};
+}
+
+static void apply_object_requests(struct model_pg *pg, const struct model_op *op)
+{
+	const struct object_key key = model_key(op->object);
+
+	for (uint32_t s = 0; s < MODEL_SESSIONS; s++)
+		for (uint32_t i = 0; i < MODEL_WINDOW; i++) {
+			struct store_request *r = &pg->requests[s][i];
+			if (r->session && object_key_compare(&r->key, &key) == 0 &&
+			    version_compare(r->version, op->above) > 0)
+				*r = (struct store_request){0};
+		}
+	for (uint32_t i = 0; i < op->request_count; i++)
+		pg->requests[op->session - 1][(op->number + i) % MODEL_WINDOW] =
+			model_request(op, i);
 }
 
 static void apply_requests(struct model_pg *pg, const struct model_op *op)
@@ -40,12 +76,12 @@ static void apply_requests(struct model_pg *pg, const struct model_op *op)
 	} else if (op->kind == MODEL_SET_REQUESTS) {
 		/* One request of one session, in place of all. */
 		memset(pg->requests, 0, sizeof(pg->requests));
-		pg->requests[s][op->number % MODEL_WINDOW] = (struct store_request){
-			.session = op->session, .number = op->number, .version = op->version};
+		pg->requests[s][op->number % MODEL_WINDOW] = model_request(op, 0);
+	} else if (op->flags & STORE_REQUESTS) {
+		apply_object_requests(pg, op);
 	} else if (op->session && !(op->flags & STORE_UNSEQUENCED)) {
 		set_lowest(pg, s, op->lowest);
-		pg->requests[s][op->number % MODEL_WINDOW] = (struct store_request){
-			.session = op->session, .number = op->number, .version = op->version};
+		pg->requests[s][op->number % MODEL_WINDOW] = model_request(op, 0);
 	}
 }
 
@@ -168,12 +204,20 @@ static bool object_is_equal(const struct model_object *expected, const struct mo
 	       content_is_equal(expected, actual);
 }
 
+static bool requests_are_equal(const struct model_pg *a, const struct model_pg *b)
+{
+	for (uint32_t s = 0; s < MODEL_SESSIONS; s++)
+		for (uint32_t i = 0; i < MODEL_WINDOW; i++)
+			if (!request_is_equal(&a->requests[s][i], &b->requests[s][i]))
+				return false;
+	return true;
+}
+
 bool model_is_equal(const struct model *a, const struct model *b)
 {
 	for (uint32_t i = 0; i < RIG_PGS; i++) {
 		const struct model_pg *p = &a->pgs[i], *q = &b->pgs[i];
-		if (version_compare(p->last, q->last) != 0 ||
-		    memcmp(p->requests, q->requests, sizeof(p->requests)) != 0)
+		if (version_compare(p->last, q->last) != 0 || !requests_are_equal(p, q))
 			return false;
 		for (uint32_t j = 0; j < RIG_OBJECTS; j++)
 			if (!object_is_equal(&p->objects[j], &q->objects[j]))
@@ -188,8 +232,7 @@ uint32_t model_distance(const struct model *a, const struct model *b)
 
 	for (uint32_t i = 0; i < RIG_PGS; i++) {
 		distance += version_compare(a->pgs[i].last, b->pgs[i].last) != 0;
-		distance += memcmp(a->pgs[i].requests, b->pgs[i].requests,
-				   sizeof(a->pgs[i].requests)) != 0;
+		distance += !requests_are_equal(&a->pgs[i], &b->pgs[i]);
 		for (uint32_t j = 0; j < RIG_OBJECTS; j++)
 			distance += !object_is_equal(&a->pgs[i].objects[j], &b->pgs[i].objects[j]);
 	}
@@ -218,8 +261,7 @@ void model_print_difference(const struct model *expected, const struct model *ac
 			       (unsigned long long)e->last.n, (unsigned long long)a->last.n);
 		for (uint32_t s = 0; s < MODEL_SESSIONS; s++)
 			for (uint32_t j = 0; j < MODEL_WINDOW; j++)
-				if (memcmp(&e->requests[s][j], &a->requests[s][j],
-					   sizeof(e->requests[s][j])) != 0)
+				if (!request_is_equal(&e->requests[s][j], &a->requests[s][j]))
 					printf("pg %u: request %u:%llu, is %llu\n", i, s + 1,
 					       (unsigned long long)e->requests[s][j].number,
 					       (unsigned long long)a->requests[s][j].number);

@@ -38,6 +38,9 @@ struct model_op {
 	uint32_t pg, object, flags;
 	struct version version;
 	uint64_t session, number, lowest;
+	/* with STORE_REQUESTS: of `session`, numbers from `number` on, each with `version` */
+	uint32_t request_count;
+	struct version above;
 	uint32_t run_count;
 	struct store_run runs[4];
 	uint32_t tag; /* of its first data block; the others count on */
@@ -45,6 +48,9 @@ struct model_op {
 
 uint64_t model_layer(uint32_t object);
 uint32_t model_index(uint32_t object);
+struct object_key model_key(uint32_t object);
+/* One of those that the change brings, counted from 0. */
+struct store_request model_request(const struct model_op *op, uint32_t i);
 void model_apply(struct model *model, const struct model_op *op);
 /* Read everything the store says; of missing objects `tags` has the sums of the blocks. */
 void model_read(struct rig *rig, struct model *out);

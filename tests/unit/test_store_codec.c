@@ -60,7 +60,7 @@ static struct batch_header write_sample(void)
 {
 	static const struct store_run runs[] = {
 		{0, 1, BLOCK_DATA}, {3, 4, BLOCK_ZERO}, {1020, 4, BLOCK_DATA}};
-	const struct store_request requests[] = {{1, 2, {3, 4}}, {5, 6, {7, 8}}};
+	const struct store_request requests[] = {{1, 2, {3, 4}, {9, 10}}, {5, 6, {7, 8}, {11, 12}}};
 	const struct store_append a = sample_append(runs, 3);
 	const struct object_key key = {21, 22};
 	struct batch_writer writer;
@@ -78,6 +78,8 @@ static struct batch_header write_sample(void)
 	batch_put_requests(&writer, 8, DISK_REQUESTS_FIRST, requests, 2);
 	batch_put_forget(&writer, DISK_END_SESSION, 8, 33);
 	batch_put_forget(&writer, DISK_DROP_PG, 8, 0);
+	batch_put_object_requests(&writer, 8, DISK_REQUESTS_FIRST, (struct version){41, 42},
+				  requests + 1, 1);
 	header = sample_header(6, &writer);
 	batch_seal(&writer, &header);
 	return header;
@@ -120,10 +122,18 @@ static void test_every_kind_of_entry_is_read_back(void **state)
 	assert_int_equal(e.kind, DISK_REQUESTS);
 	assert_int_equal(e.request_count, 2);
 	assert_int_equal(from_le64(e.requests[1].number), 6);
+	assert_int_equal(from_le64(e.requests[1].layer), 11);
+	assert_int_equal(from_le32(e.requests[1].index), 12);
 	assert_int_equal(batch_next(memory, got.descriptor_bytes, 6, PLACES, &offset, &e), 1);
 	assert_int_equal(e.session, 33);
 	assert_int_equal(batch_next(memory, got.descriptor_bytes, 6, PLACES, &offset, &e), 1);
 	assert_int_equal(e.kind, DISK_DROP_PG);
+	assert_int_equal(batch_next(memory, got.descriptor_bytes, 6, PLACES, &offset, &e), 1);
+	assert_int_equal(e.kind, DISK_OBJECT_REQUESTS);
+	assert_int_equal(e.flags, DISK_REQUESTS_FIRST);
+	assert_int_equal(e.previous.n, 42);
+	assert_int_equal(e.request_count, 1);
+	assert_int_equal(from_le64(e.requests[0].session), 5);
 	assert_int_equal(batch_next(memory, got.descriptor_bytes, 6, PLACES, &offset, &e), 0);
 }
 
@@ -358,6 +368,13 @@ static void test_chunk_is_saved_once_and_before_it_changes(void **state)
 
 /* ---- the record of a PG ---- */
 
+static int add_request(struct pg_record *record, uint64_t n, uint32_t object, uint64_t lowest)
+{
+	const struct store_request request = {9, n, {1, n}, {7, object}};
+
+	return record_add_request(record, &request, lowest, 0);
+}
+
 static void test_requests_are_kept_above_the_lowest_only(void **state)
 {
 	struct pg_record record = {.tail = NULL};
@@ -365,13 +382,12 @@ static void test_requests_are_kept_above_the_lowest_only(void **state)
 
 	/* Out of order, as the pieces of requests arrive. */
 	for (uint64_t n = 100; n > 0; n--)
-		assert_int_equal(record_add_request(&record, 9, n, 0, (struct version){1, n}, 0),
-				 0);
+		assert_int_equal(add_request(&record, n, 0, 0), 0);
 	for (uint64_t n = 1; n <= 100; n++) {
 		assert_int_equal(record_find_request(&record, 9, n, &v), 1);
 		assert_int_equal(v.n, n);
 	}
-	assert_int_equal(record_add_request(&record, 9, 101, 50, (struct version){1, 101}, 0), 0);
+	assert_int_equal(add_request(&record, 101, 0, 50), 0);
 	assert_int_equal(record_find_request(&record, 9, 49, &v), 0);
 	assert_int_equal(record_find_request(&record, 9, 50, &v), 1);
 	assert_int_equal(record_requests(&record, NULL, 0), 52);
@@ -380,6 +396,36 @@ static void test_requests_are_kept_above_the_lowest_only(void **state)
 	assert_false(record_may_use(&record, 9, 50 + STORE_SESSION_WINDOW, 0));
 	record_end_session(&record, 9);
 	assert_int_equal(record_requests(&record, NULL, 0), 0);
+	record_done(&record);
+}
+
+/* What is remembered of an object behind a version gives way to a set; nothing else does. */
+static void test_requests_of_one_object_are_replaced(void **state)
+{
+	const struct object_key key = {7, 1};
+	const struct store_request set[] = {{9, 5, {1, 5}, {7, 1}}, {10, 5000, {1, 30}, {7, 1}}};
+	struct pg_record record = {.tail = NULL};
+	struct store_request out[4];
+	struct version v;
+
+	for (uint64_t n = 1; n <= 20; n++)
+		assert_int_equal(add_request(&record, n, n % 2, 0), 0);
+	assert_int_equal(record_object_requests(&record, &key, (struct version){1, 16}, out, 4), 2);
+	assert_int_equal(out[0].number, 17);
+	assert_int_equal(out[1].key.index, 1);
+	assert_int_equal(record_set_object(&record, &key, (struct version){1, 2}, set, 2, 0), 0);
+	assert_int_equal(record_requests(&record, NULL, 0), 13);
+	assert_int_equal(record_find_request(&record, 9, 1, &v), 1); /* at or below the version */
+	assert_int_equal(record_find_request(&record, 9, 3, &v), 0);
+	assert_int_equal(record_find_request(&record, 9, 5, &v), 1);
+	assert_int_equal(record_find_request(&record, 9, 19, &v), 0);
+	assert_int_equal(record_find_request(&record, 9, 20, &v), 1);
+	assert_int_equal(record_find_request(&record, 10, 5000, &v), 1);
+	/* The first version of a request stays: an entry that comes again changes nothing. */
+	assert_int_equal(
+		record_add_request(&record, &(struct store_request){9, 20, {3, 1}, key}, 0, 0), 0);
+	assert_int_equal(record_find_request(&record, 9, 20, &v), 1);
+	assert_int_equal(v.reign, 1);
 	record_done(&record);
 }
 
@@ -437,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_table_is_an_ordered_map_at_any_order_of_changes),
 		cmocka_unit_test(test_chunk_is_saved_once_and_before_it_changes),
 		cmocka_unit_test(test_requests_are_kept_above_the_lowest_only),
+		cmocka_unit_test(test_requests_of_one_object_are_replaced),
 		cmocka_unit_test(test_tail_begins_behind_the_commit_point),
 		cmocka_unit_test(test_many_runs_of_a_tail_entry_are_merged_to_cover_all),
 		cmocka_unit_test(test_checksum_seeds_are_part_of_the_format),
