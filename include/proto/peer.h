@@ -217,7 +217,32 @@ enum peer_entry_flags {
 	PEER_ENTRY_REPLACE = 1u << 3, /* blocks outside the runs become absent */
 	PEER_ENTRY_FIRST = 1u << 4,   /* PUSH: the object is missing from here on */
 	PEER_ENTRY_LAST = 1u << 5,    /* PUSH: it is complete now, at the version named */
+	PEER_ENTRY_REQUESTS =
+		1u << 6, /* APPEND: the payload ends with struct peer_entry_requests */
 };
+
+/*
+ * With an entry that makes the object what the primary has: so it is with the requests that were executed
+ * on it. They take the place of those of this object that the member remembers behind version
+ * `above`, which is committed. Followed by peer_entry_row[row_count].
+ */
+struct peer_entry_requests {
+	le64 above_reign;
+	le64 above_n;
+	le32 row_count;
+	le32 crc; /* CRC32C of this struct, with this field zero, and of the rows */
+};
+WIRE_SIZE(struct peer_entry_requests, 24);
+
+struct peer_entry_row {
+	le64 session;
+	le64 number;
+	le64 reign; /* version of its entry */
+	le64 n;
+};
+WIRE_SIZE(struct peer_entry_row, 32);
+
+#define PEER_ENTRY_ROWS_MAX 16384u
 
 /*
  * PEER_OP_APPEND, class PEER. Entries of one reign ascend by n; `after` is the n of the entry sent to
@@ -332,8 +357,8 @@ enum peer_requests_flags {
 };
 
 /*
- * PEER_OP_REQUESTS, in the order of the entries: the requests that were executed up to entry
- * `n` (0: before the reign). Payload: rows; a table may come in several pieces, by `first`.
+ * PEER_OP_REQUESTS, to a joining member, in the order of the entries: the requests that were executed up to
+ * entry `n`. Payload: rows; a table may come in several pieces, by `first`.
  */
 struct peer_requests {
 	le64 epoch;
@@ -353,8 +378,11 @@ struct peer_request_row {
 	le64 number;
 	le64 reign;
 	le64 n;
+	le64 layer; /* of the object */
+	le32 index;
+	le32 reserved;
 };
-WIRE_SIZE(struct peer_request_row, 32);
+WIRE_SIZE(struct peer_request_row, 48);
 
 #define PEER_REQUEST_ROWS_MAX 32768u /* of one message */
 

@@ -82,7 +82,6 @@
 	X(R4_FLUSH, "no FLUSH ends while a member that it does not reach could be elected") \
 	/* retry */ \
 	X(Q1_EXECUTED, "a request that was executed is not executed again") \
-	X(Q1_TABLE_REPLACED, "a new primary's table of requests replaces those of the members") \
 	X(Q1_ROWS_FORGOTTEN, "what a member remembers of an object that is settled is forgotten") \
 	X(Q1_ROWS_TAKEN, "a member takes the primary's requests of an object that is settled") \
 	X(Q1_TABLE_COPIED, "a joining member gets the table of requests before its expand") \

@@ -41,6 +41,7 @@ void pg_entry_put(struct pg_entry *entry)
 		return;
 	for (uint32_t i = 0; i < entry->slice_count + entry->has_meta_slice; i++)
 		buffer_put(entry->slices[i].buffer);
+	buffer_put(entry->requests.buffer);
 	buffer_put(entry->crcs_slice.buffer);
 	if (entry->runs != entry->runs_inline)
 		free(entry->runs);
@@ -195,6 +196,7 @@ int pg_entry_submit(struct pg_entry *entry, bool any_previous)
 
 	if (rc < 0)
 		return rc;
+	entry->slices[entry->slice_count + entry->has_meta_slice] = entry->requests;
 	append->done = on_stored;
 	append->pg = pg->id;
 	append->version = (struct version){.reign = lead->reign, .n = lead->next_n};
@@ -240,8 +242,6 @@ static uint64_t member_has(struct pg_member *member)
 {
 	const struct pg_call *first;
 
-	if (member->owes_requests)
-		return 0;
 	if (cds_list_empty(&member->calls))
 		return UINT64_MAX;
 	first = cds_list_first_entry(&member->calls, struct pg_call, link);

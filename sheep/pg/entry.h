@@ -39,10 +39,11 @@ struct pg_entry {
 	uint32_t *crcs; /* inline, or in crcs_slice */
 	uint32_t block_count;
 	uint32_t meta_crc;
-	uint32_t slice_count; /* of data; one more when the meta is behind it */
+	uint32_t slice_count; /* of data; the meta may follow, and then the requests */
 	bool has_meta_slice;
+	struct slice requests; /* of its object, as members get them */
 	struct slice crcs_slice;
-	struct slice slices[PG_SLICES + 1];
+	struct slice slices[PG_SLICES + 2];
 	struct store_run runs_inline[PG_RUNS_INLINE];
 	uint32_t crcs_inline[PG_CRCS_INLINE];
 	uint8_t meta[PEER_META_INLINE];
@@ -64,6 +65,11 @@ int pg_entry_runs(struct pg_entry *entry, const struct store_run *runs, uint32_t
  */
 int pg_entry_data(struct pg_entry *entry, const struct slice *slices, uint32_t count,
 		  const uint32_t *crcs);
+/* All slices of it, as they go to members. */
+static inline uint32_t pg_entry_slices(const struct pg_entry *entry)
+{
+	return entry->slice_count + entry->has_meta_slice + (entry->requests.buffer != NULL);
+}
 /*
  * Number it, append it to our store and send it to the members. append's key, family, session,
  * number and lowest are set. Negative: not done, the caller drops it.

@@ -368,11 +368,10 @@ static void judge_silence(struct pg_member *member)
 static bool tick_member(struct pg_member *member, uint64_t now, bool stalled)
 {
 	struct pg_set *set = member->lead->pg->set;
-	bool more = !cds_list_empty(&member->calls) || member->owes_requests;
-	bool is_ours = member->owes_requests && member->lead->settle_unproved; /* it waits for us */
+	bool more = !cds_list_empty(&member->calls);
 
 	judge_silence(member);
-	if (!more || stalled || is_ours)
+	if (!more || stalled)
 		member->progress_ns = now;
 	else if (now - member->progress_ns > pg_set_time(set, CLUSTER_SETTING_WRITE_DEADLINE)) {
 		/* If it is we who are cut off, others are to lead, and need it. */
@@ -431,7 +430,7 @@ static bool tick_commit(struct pg_lead *lead, uint64_t now)
 
 /*
  * What is in doubt is damaged here, and only the heir can settle it (T2). What waits for that goes back to its
- * gateway. Our entries are in nobody's log but ours: the next primary finds them in our tail.
+ * gateway. What we have settled and written meanwhile the next primary finds in tails, like that of any reign.
  */
 static bool must_yield(struct pg_lead *lead, uint32_t heir)
 {
@@ -440,7 +439,7 @@ static bool must_yield(struct pg_lead *lead, uint32_t heir)
 	if (!heir || (pg->state != PG_SERVING && pg->state != PG_WAITING))
 		return false;
 	log_warning("pg %u: what is in doubt is damaged here: store %u is to lead", pg->id, heir);
-	lead->handover_ns = lead->proof_ns = 0;
+	lead->handover_ns = 0;
 	pg_enter(pg, PG_LEAVING, "another store is to settle");
 	pg_works_end(lead, -E_NOT_PRIMARY);
 	return true;
@@ -512,8 +511,6 @@ bool pg_lead_tick(struct pg_lead *lead, uint64_t now)
 	more |= tick_commit(lead, now);
 	pg_heal_wake(lead, now);
 	more |= lead->heal_count > 0;
-	if (lead->pg->state == PG_FENCED)
-		pg_settle_run(lead);
 	if (lead->pg->state == PG_SERVING || lead->pg->state == PG_WAITING) {
 		pg_settle_run(lead);
 		more |= lead->settle_left > 0;

@@ -57,8 +57,6 @@ struct pg_member {
 	/* its answer to COLLECT */
 	bool has_answered, is_asked;
 	uint64_t ask_ns;
-	/* REQUESTS that must be there before anything counts */
-	bool owes_requests;
 	struct pg_filler *filler;
 };
 
@@ -93,13 +91,10 @@ struct pg_lead {
 	uint32_t settle_left; /* objects not yet committed: no commit point is told before */
 	uint32_t settle_running;
 	uint32_t settle_sent; /* of settle_left, those that have their entry */
-	uint32_t
-		settle_unproved; /* of settle_left; until there are none members keep their requests */
-	uint64_t proof_ns;	 /* since when they could have been proved; 0: not yet */
-	uint64_t collect_ns;	 /* when the members were asked */
-	bool has_own_tail;	 /* in the plan */
-	bool has_settled;	 /* pg_settle_start() has run */
-	uint64_t fence_ns;	 /* serve from then on; 0: no fence */
+	uint64_t collect_ns;  /* when the members were asked */
+	bool has_own_tail;    /* in the plan */
+	bool has_settled;     /* pg_settle_start() has run */
+	uint64_t fence_ns;    /* serve from then on; 0: no fence */
 	uint64_t fence_index, fence_ask_ns;
 	bool is_fence_asked, is_fence_confirmed;
 	/* objects of ours that are missing */

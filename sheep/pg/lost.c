@@ -123,6 +123,8 @@ static void submit(struct salvage *salvage)
 	entry->append.family = heal->family;
 	rc = add_good(entry, salvage);
 	lost = count_lost(entry);
+	if (rc == 0)
+		rc = pg_requests_attach(entry);
 	if (rc == 0) {
 		const struct pg_loss loss = {.pg = heal->pg->id,
 					     .key = heal->key,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/crc32c.h"
 #include "lib/base/rule.h"
 #include "sheep/pg/entry_codec.h"
 #include "sheep/pg/pg_priv.h"
@@ -27,7 +28,8 @@ struct apply {
 	struct store_run *runs;
 	uint32_t *crcs;
 	struct slice data;
-	struct slice memory; /* of runs and crcs, when they are not here: */
+	struct store_request *requests; /* of its object, or NULL */
+	struct slice memory;		/* of runs and crcs, when they are not here: */
 	struct store_run runs_inline[PG_RUNS_INLINE];
 	uint32_t crcs_inline[PG_CRCS_INLINE];
 };
@@ -173,6 +175,13 @@ static void reply_again(struct pg *pg)
 	}
 }
 
+static void apply_free(struct apply *apply)
+{
+	free(apply->requests);
+	buffer_put(apply->memory.buffer);
+	pool_put(apply->pg->set->applies, apply);
+}
+
 static void apply_end(struct apply *apply)
 {
 	struct pg *pg = apply->pg;
@@ -185,8 +194,7 @@ static void apply_end(struct apply *apply)
 		reply_applied(pg, apply->request, apply->is_missing);
 	else
 		net_reply_status(apply->request, apply->result);
-	buffer_put(apply->memory.buffer);
-	pool_put(pg->set->applies, apply);
+	apply_free(apply);
 }
 
 /* Those that needed nothing from the store are done when everything before them is. */
@@ -218,17 +226,37 @@ static void on_applied(struct store_append *append, int result)
 
 /* ---- taking one ---- */
 
+/* Bytes of the data, and of runs and checksums behind it. */
+static uint32_t change_size(const struct peer_append *body)
+{
+	uint32_t runs = from_le16(body->run_count), blocks = from_le16(body->block_count);
+
+	return blocks * BLOCK_SIZE +
+	       (pg_meta_is_inline(runs, blocks) ? 0 : pg_meta_size(runs, blocks));
+}
+
+/* What is behind them: requests of the object, or nothing. */
+static bool has_good_rest(const struct peer_append *body, uint32_t size)
+{
+	uint32_t rows = size - (uint32_t)sizeof(struct peer_entry_requests);
+
+	if (!(from_le32(body->flags) & PEER_ENTRY_REQUESTS))
+		return size == 0;
+	return size >= sizeof(struct peer_entry_requests) &&
+	       rows % sizeof(struct peer_entry_row) == 0 &&
+	       rows / sizeof(struct peer_entry_row) <= PEER_ENTRY_ROWS_MAX &&
+	       from_le64(body->session) == 0;
+}
+
 static int check_shape(const struct pg *pg, const struct net_request *request)
 {
 	const struct peer_append *body = request->body;
-	uint32_t runs = from_le16(body->run_count), blocks = from_le16(body->block_count);
-	uint32_t size = blocks * BLOCK_SIZE;
 
-	if (runs > OBJECT_BLOCKS || blocks > OBJECT_BLOCKS)
-		return -E_PROTOCOL;
-	if (!pg_meta_is_inline(runs, blocks))
-		size += pg_meta_size(runs, blocks);
-	if (request->payload.size != size || from_le64(body->reign) != pg->row.reign ||
+	if (from_le16(body->run_count) > OBJECT_BLOCKS ||
+	    from_le16(body->block_count) > OBJECT_BLOCKS ||
+	    request->payload.size < change_size(body) ||
+	    !has_good_rest(body, request->payload.size - change_size(body)) ||
+	    from_le64(body->reign) != pg->row.reign ||
 	    !pg_holds_object(pg->set, pg->id, from_le64(body->family), from_le32(body->index)))
 		return -E_PROTOCOL;
 	return 0;
@@ -261,6 +289,47 @@ static int decode(struct apply *apply)
 	if (rc == 0)
 		rc = pg_blocks_check(request->payload.data, apply->crcs, blocks);
 	return rc == -EINVAL ? -E_PROTOCOL : rc;
+}
+
+/* The requests of the object: they may lie at any place in memory. */
+static int decode_requests(struct apply *apply)
+{
+	const struct peer_append *body = apply->request->body;
+	const uint8_t *at = apply->request->payload.data + change_size(body);
+	struct peer_entry_requests head;
+	struct peer_entry_row row;
+	uint32_t count, crc;
+
+	if (!(from_le32(body->flags) & PEER_ENTRY_REQUESTS))
+		return 0;
+	memcpy(&head, at, sizeof(head));
+	at += sizeof(head);
+	count = from_le32(head.row_count);
+	if (apply->request->payload.size !=
+	    change_size(body) + sizeof(head) + (uint64_t)count * sizeof(row))
+		return -E_PROTOCOL;
+	crc = from_le32(head.crc);
+	head.crc = to_le32(0);
+	if (crc32c_extend(crc32c(&head, sizeof(head)), at, count * sizeof(row)) != crc)
+		return -E_CHECKSUM;
+	apply->requests = calloc(max_of(count, 1u), sizeof(*apply->requests));
+	if (!apply->requests)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++, at += sizeof(row)) {
+		memcpy(&row, at, sizeof(row));
+		apply->requests[i] = (struct store_request){
+			.session = from_le64(row.session),
+			.number = from_le64(row.number),
+			.version = {.reign = from_le64(row.reign), .n = from_le64(row.n)},
+			.key = {.layer = from_le64(body->layer), .index = from_le32(body->index)},
+		};
+	}
+	apply->append.requests = apply->requests;
+	apply->append.request_count = count;
+	apply->append.above = (struct version){.reign = from_le64(head.above_reign),
+					       .n = from_le64(head.above_n)};
+	apply->append.flags |= STORE_REQUESTS;
+	return 0;
 }
 
 static uint32_t store_flags(const struct pg *pg, uint32_t flags)
@@ -361,11 +430,12 @@ static int take(struct pg *pg, struct net_request *request)
 	rc = decode(apply);
 	if (rc == 0) {
 		fill_append(apply);
-		rc = append_entry(apply);
+		rc = decode_requests(apply);
 	}
+	if (rc == 0)
+		rc = append_entry(apply);
 	if (rc < 0) {
-		buffer_put(apply->memory.buffer);
-		pool_put(pg->set->applies, apply);
+		apply_free(apply);
 		return rc;
 	}
 	pg->part.stream.n = apply->n;

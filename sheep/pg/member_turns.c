@@ -106,6 +106,8 @@ static int keep_rows(struct pg *pg, const struct peer_requests *body, const stru
 			.session = from_le64(rows[i].session),
 			.number = from_le64(rows[i].number),
 			.version = {.reign = from_le64(rows[i].reign), .n = from_le64(rows[i].n)},
+			.key = {.layer = from_le64(rows[i].layer),
+				.index = from_le32(rows[i].index)},
 		};
 	part->request_count = first + count;
 	return 0;
@@ -117,6 +119,9 @@ static int judge_place(const struct pg *pg, const struct peer_requests *body)
 	const struct pg_stream *stream = &pg->part.stream;
 	uint64_t n = from_le64(body->n);
 
+	/* Who is in sync remembers what its own content has: no other table can be true there. */
+	if (pg->role != PG_ROLE_JOINING)
+		return -E_STALE;
 	if (!pg->part.has_stream)
 		return -EAGAIN;
 	if (from_le64(body->reign) != stream->reign)
@@ -135,9 +140,6 @@ void pg_on_requests(struct net_request *request)
 
 	if (!pg)
 		return;
-	/* Started again since the tails were collected: no entry comes before this. */
-	if (!pg->part.has_stream && pg->role == PG_ROLE_MEMBER)
-		pg_part_find(pg, 0);
 	rc = judge_place(pg, body);
 	if (rc > 0) {
 		rc = keep_rows(pg, body, &request->payload);

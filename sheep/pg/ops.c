@@ -7,6 +7,10 @@
 	.reply_min = sizeof(struct reply_type), .reply_size = sizeof(struct reply_type)
 
 #define META_MAX (OBJECT_BLOCKS * (uint32_t)(sizeof(struct peer_run) + sizeof(le32)))
+#define ROWS_MAX                                        \
+	(uint32_t)(sizeof(struct peer_entry_requests) + \
+		   PEER_ENTRY_ROWS_MAX * sizeof(struct peer_entry_row))
+_Static_assert(OBJECT_SIZE + META_MAX + ROWS_MAX <= FRAME_PAYLOAD_MAX, "an entry fits a frame");
 
 static const struct wire_op ops[] = {
 	[PEER_OP_READ] =
@@ -43,7 +47,7 @@ static const struct wire_op ops[] = {
 		{
 			ROW("append", peer_append, peer_append_reply),
 			.flags = WIRE_OP_OWN_CRC,
-			.payload_max = OBJECT_SIZE + META_MAX,
+			.payload_max = OBJECT_SIZE + META_MAX + ROWS_MAX,
 			.handle = pg_on_append,
 		},
 	[PEER_OP_COMMIT] =

@@ -63,7 +63,7 @@ static void send_call(struct pg_member *member, struct pg_call *call)
 		.body = &body,
 		.body_size = sizeof(body),
 		.slices = entry->slices,
-		.slice_count = entry->slice_count + entry->has_meta_slice,
+		.slice_count = pg_entry_slices(entry),
 		.done = on_append_reply,
 	};
 	call->is_out = true;
@@ -115,7 +115,7 @@ void pg_entry_send(struct pg_entry *entry)
 			member->progress_ns = loop_now(call->set->loop);
 		cds_list_add_tail(&call->link, &member->calls);
 		member->call_count++;
-		if (!member->is_broken && !member->owes_requests)
+		if (!member->is_broken)
 			send_call(member, call);
 	}
 }
@@ -152,7 +152,6 @@ void pg_member_forget(struct pg_member *member)
 	member->out = 0;
 	member->call_count = 0;
 	member->is_broken = false;
-	member->owes_requests = false;
 }
 
 /* ---- their answers ---- */
@@ -274,13 +273,6 @@ void pg_member_resend(struct pg_member *member, uint64_t now)
 	    (member->refused && !pg_member_is_late(member)))
 		return;
 	member->is_broken = false;
-	if (member->owes_requests) {
-		if (member->lead->settle_unproved)
-			return; /* they go when all that is in doubt is proved */
-		if (pg_requests_replace(member) < 0)
-			member->is_broken = true;
-		return;
-	}
 	cds_list_for_each_entry_safe(call, next, &member->calls, link) {
 		if (call->is_out)
 			continue;

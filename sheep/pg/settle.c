@@ -2,18 +2,19 @@
  * What is in doubt when a reign begins (REPLICATION, T2).
  *
  * An object named in any tail, ours included, is in doubt: it is locked before anybody is served, and
- * written again as one entry of our reign, with our content in all blocks that any tail names.
- * Everything else is served at once. Until all of that is committed no commit point of our reign is
- * told to anybody, our own store included: so whoever comes after us finds in some tail all that we
- * had to settle.
+ * written again as one entry of our reign, with our content in all blocks that any tail names, and what we
+ * remember of its requests (requests.c). Everything else is served at once. Until all of that is committed no
+ * commit point of our reign is told to anybody, our own store included: so whoever comes after us
+ * finds in some tail all that we had to settle. Wherever it stops each store has, of each object, the content and
+ * the requests of one store: of its own before, or ours.
  *
  * Where our copy of it is damaged, another member's will do only in the very version that we had. An older one
- * lacks entries whose requests we remember as executed, a newer one has some that we would execute again.
- * Content and requests have to be of one store: if only a member in sync has the object whole, that
- * one is to lead, and settles it with its own (tick_handover() in lead.c). So first all of it is proved: read,
- * and healed if need be. Only then members get our table of requests in place of theirs; their entries wait.
- * Damage that shows up after that keeps nobody from what is good: blocks that tails name are settled as far as
- * they can be read, and the others are the same at all members in sync, and are healed from there.
+ * lacks entries whose requests we remember as executed, a newer one has some that we would execute again. If
+ * only a member in sync has the object whole, that one is to lead, and settles it with its own content and
+ * requests (tick_handover() in lead.c). That waits for the log as long as it takes. If the heir has holes, too, so
+ * that it cannot lead now, and all blocks that tails name are good here, those are settled: the others are the same
+ * at all members in sync, and are healed from there. Where one of them is damaged the settle waits until the heir
+ * is filled: only its reign may say what they are.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@
 
 #define SETTLES_RUNNING 16u	 /* objects of one PG at a time */
 #define VAIN_NS		NS_PER_S /* before what nobody can give now is asked for again */
-#define PROOF_NS	NS_PER_S /* after which damage is not waited for any more */
+#define PATIENCE_NS	NS_PER_S /* after which damage is not left to another member */
 
 struct pg_settle {
 	struct cds_list_head link; /* in the lead */
@@ -32,9 +33,11 @@ struct pg_settle {
 	struct pg_plan_object *object;
 	struct pg_lock lock;
 	bool is_running;
-	bool is_out;	   /* a read, a heal or an entry */
-	bool is_proved;	   /* our copy was read, and is good; or that is not waited for any more */
-	bool is_damaged;   /* it was not good when we looked last */
+	bool is_out;	 /* a read, a heal or an entry */
+	bool is_damaged; /* our copy was not good when we looked last */
+	bool is_late;	 /* and that for so long that it is not waited for any more */
+	uint64_t
+		damage_ns; /* since when nobody is there to heal it, or to lead; 0: somebody may be */
 	bool is_sent;	   /* it has its entry */
 	bool is_salvaged;  /* ours stays damaged: what is good of it is settled */
 	uint32_t heir;	   /* who is to lead, since we cannot settle it; 0: nobody */
@@ -143,25 +146,6 @@ static int settle_build(struct pg_settle *settle, struct pg_entry *entry)
 	return rc;
 }
 
-/* Of what is in doubt, and only of that. */
-static void tell_lost(const struct pg_settle *settle, const struct pg_entry *entry)
-{
-	uint32_t lost = 0;
-
-	if (!settle->is_salvaged)
-		return;
-	for (uint32_t i = 0; i < entry->run_count; i++)
-		lost += entry->runs[i].state == BLOCK_LOST ? entry->runs[i].count : 0;
-	if (lost == 0)
-		return;
-	settle->set->counters.objects_lost++;
-	log_error(
-		"pg %u: object %llu.%u: %u of its blocks are in doubt and damaged: reading them is "
-		"an error until they are written again",
-		settle->lead->id, (unsigned long long)settle->object->key.layer,
-		settle->object->key.index, lost);
-}
-
 static void settle_submit(struct pg_settle *settle, bool exists)
 {
 	struct pg_lead *lead = settle->lead;
@@ -184,20 +168,41 @@ static void settle_submit(struct pg_settle *settle, bool exists)
 	entry->owner = settle;
 	entry->lock = &settle->lock;
 	if (rc == 0)
+		rc = pg_requests_attach(entry);
+	if (rc == 0)
 		rc = pg_entry_submit(entry, true);
 	if (rc < 0) {
 		log_warning("pg %u: object %llu.%u cannot be settled now: %s", lead->id,
 			    (unsigned long long)settle->object->key.layer,
 			    settle->object->key.index, err_text(rc));
+		if (rc == -E2BIG) /* more requests than one entry takes: until some are answered */
+			settle->again_ns = loop_now(settle->set->loop) + VAIN_NS;
 		pg_entry_drop(entry);
 		settle_later(settle);
 		return;
 	}
-	tell_lost(settle, entry);
 	settle->is_out = settle->is_sent = true;
 	lead->settle_sent++;
 	buffer_put(settle->read.data.buffer); /* the entry has what it needs of it */
 	settle->read.data.buffer = NULL;
+}
+
+/* Are all blocks good that are in doubt? */
+static bool is_good(const struct pg_settle *settle)
+{
+	for (uint32_t i = 0; i < OBJECT_BLOCKS; i++)
+		if (is_named(settle, i) && settle->states[i] == BLOCK_LOST)
+			return false;
+	return true;
+}
+
+/* Blocks in doubt are damaged, and good at an heir that cannot lead yet. Clients are told so. */
+static void settle_in_vain(struct pg_settle *settle)
+{
+	settle->is_salvaged = false;
+	settle->again_ns = loop_now(settle->set->loop) + VAIN_NS;
+	pg_works_lost(settle->lead, &settle->object->key);
+	settle_later(settle);
 }
 
 static void on_settle_read(struct store_read *read, int result)
@@ -206,12 +211,10 @@ static void on_settle_read(struct store_read *read, int result)
 	struct pg_set *set = settle->set;
 
 	settle->is_out = false;
-	if (result == -E_MISSING && settle->is_salvaged) {
-		memset(settle->states, BLOCK_LOST, sizeof(settle->states));
-		result = 0;
-	}
 	if (!settle->lead)
 		settle_free(settle);
+	else if (settle->is_salvaged && (result == -E_MISSING || (result == 0 && !is_good(settle))))
+		settle_in_vain(settle);
 	else if (result < 0)
 		settle_later(settle); /* missing by now: healed first, then */
 	else
@@ -219,61 +222,13 @@ static void on_settle_read(struct store_read *read, int result)
 	pg_set_release(set);
 }
 
-/* Our content is what counts from now on: also of the requests that made it. */
-static void replace_requests(struct pg_lead *lead)
-{
-	for (uint32_t i = 0; i < lead->member_count; i++) {
-		struct pg_member *member = lead->members[i];
-		if (!member->owes_requests)
-			continue;
-		member->progress_ns = loop_now(lead->pg->set->loop);
-		if (pg_requests_replace(member) < 0)
-			member->is_broken = true; /* the tick sends it */
-	}
-}
-
-static void prove(struct pg_settle *settle)
-{
-	if (settle->is_proved)
-		return;
-	settle->is_proved = true;
-	if (--settle->lead->settle_unproved == 0)
-		replace_requests(settle->lead);
-}
-
-static void settle_proved(struct pg_settle *settle)
-{
-	struct pg_lead *lead = settle->lead;
-
-	settle_later(settle);
-	prove(settle);
-	pg_settle_run(lead);
-}
-
-static void on_proof_read(struct store_read *read, int result)
-{
-	struct pg_settle *settle = container_of_type(read, struct pg_settle, read);
-	struct pg_set *set = settle->set;
-
-	settle->is_out = false;
-	if (!settle->lead)
-		settle_free(settle);
-	else if (result < 0)
-		settle_later(settle); /* missing by now: healed first, then */
-	else
-		settle_proved(settle);
-	pg_set_release(set);
-}
-
 static void settle_read(struct pg_settle *settle)
 {
-	const struct pg_plan_object *object = settle->object;
-
 	settle->read = (struct store_read){
-		.done = settle->is_proved ? on_settle_read : on_proof_read,
+		.done = on_settle_read,
 		.pg = settle->lead->id,
-		.family = object->family,
-		.index = object->key.index,
+		.family = settle->object->family,
+		.index = settle->object->key.index,
 		.layers = &settle->object->key.layer,
 		.layer_count = 1,
 		.count = OBJECT_BLOCKS,
@@ -284,8 +239,6 @@ static void settle_read(struct pg_settle *settle)
 	pg_set_hold(settle->set);
 	store_read(pg_store_of(settle->lead->pg), &settle->read);
 }
-
-static void settle_go(struct pg_settle *settle);
 
 static void on_settle_healed(struct pg_heal_wait *wait, int result)
 {
@@ -324,10 +277,7 @@ static void settle_go(struct pg_settle *settle)
 		return;
 	}
 	if (exists <= 0) {
-		if (settle->is_proved)
-			settle_submit(settle, false);
-		else
-			settle_proved(settle);
+		settle_submit(settle, false);
 		return;
 	}
 	settle->is_out = true;
@@ -356,10 +306,10 @@ static bool has_heir(const struct pg_lead *lead, const struct pg_settle *settle)
 }
 
 /*
- * What is damaged and cannot be had from anybody who is there, nor be left to anybody, keeps others waiting no
- * longer: it is healed later, or lost.
+ * What is damaged and cannot be had from anybody who is there, nor be left to anybody, is not waited for any
+ * longer: what is good of it is settled.
  */
-static void tick_proofs(struct pg_lead *lead, uint64_t now)
+static void tick_damage(struct pg_lead *lead, uint64_t now)
 {
 	struct pg_settle *settle;
 	bool any = false;
@@ -367,13 +317,13 @@ static void tick_proofs(struct pg_lead *lead, uint64_t now)
 	for (uint32_t i = 0; i < lead->member_count; i++)
 		any |= lead->members[i]->kind == PG_MEMBER_ISR &&
 		       pg_member_is_lost(lead->members[i]);
-	if (any || !lead->proof_ns)
-		lead->proof_ns = now;
-	if (now < lead->proof_ns + PROOF_NS)
-		return;
-	cds_list_for_each_entry(settle, &lead->settles, link)
-		if (settle->is_damaged && !has_heir(lead, settle))
-			prove(settle);
+	cds_list_for_each_entry(settle, &lead->settles, link) {
+		if (any || !settle->is_damaged || has_heir(lead, settle))
+			settle->damage_ns = 0;
+		else if (!settle->damage_ns)
+			settle->damage_ns = now;
+		settle->is_late = settle->damage_ns && now >= settle->damage_ns + PATIENCE_NS;
+	}
 }
 
 void pg_settle_run(struct pg_lead *lead)
@@ -381,17 +331,15 @@ void pg_settle_run(struct pg_lead *lead)
 	uint64_t now = loop_now(lead->pg->set->loop);
 	struct pg_settle *settle;
 
-	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING &&
-	    (lead->pg->state != PG_FENCED || !lead->settle_unproved))
+	if (lead->pg->state != PG_SERVING && lead->pg->state != PG_WAITING)
 		return;
-	if (lead->settle_unproved && lead->pg->state != PG_FENCED)
-		tick_proofs(lead, now);
+	if (lead->settle_left > 0)
+		tick_damage(lead, now);
 again:
 	if (is_busy(lead))
 		return;
 	cds_list_for_each_entry(settle, &lead->settles, link) {
-		if (settle->is_running || !settle->lock.is_granted || now < settle->again_ns ||
-		    (settle->is_proved && lead->settle_unproved))
+		if (settle->is_running || !settle->lock.is_granted || now < settle->again_ns)
 			continue;
 		settle_go(settle);
 		if (!settle->is_running)
@@ -421,7 +369,7 @@ bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key)
 {
 	const struct pg_settle *settle = find_open(lead, key);
 
-	return settle && settle->is_proved;
+	return settle && settle->is_late;
 }
 
 bool pg_settle_salvage(struct pg_lead *lead, const struct object_key *key)
@@ -439,7 +387,7 @@ bool pg_settle_yield(struct pg_lead *lead, const struct object_key *key, uint32_
 	const struct cluster_seat *seat = cluster_pg_seat(&lead->pg->row, store);
 
 	/* One with holes of its own might give the lead back for another object, for ever. */
-	if (!settle || settle->is_proved || !seat || seat->flags)
+	if (!settle || !seat || seat->flags)
 		return false;
 	settle->heir = store;
 	return true;
@@ -450,7 +398,7 @@ uint32_t pg_settle_heir(const struct pg_lead *lead)
 	const struct cluster_seat *own = cluster_pg_seat(&lead->pg->row, lead->pg->store->id);
 	const struct pg_settle *settle;
 
-	if (!lead->settle_unproved || !own || !(own->flags & CLUSTER_SEAT_HOLES))
+	if (!own || !(own->flags & CLUSTER_SEAT_HOLES))
 		return 0; /* the log is to know first why */
 	cds_list_for_each_entry(settle, &lead->settles, link)
 		if (has_heir(lead, settle))
@@ -484,7 +432,6 @@ static int settle_new(struct pg_lead *lead, struct pg_plan_object *object)
 	}
 	cds_list_add_tail(&settle->link, &lead->settles);
 	lead->settle_left++;
-	lead->settle_unproved++;
 	return 0;
 }
 
@@ -523,13 +470,6 @@ int pg_settle_start(struct pg_lead *lead)
 			return rc;
 		}
 	}
-	for (uint32_t i = 0; i < lead->member_count; i++) {
-		struct pg_member *member = lead->members[i];
-		if (RULE(Q1_TABLE_REPLACED) && pg_member_must_answer(member))
-			member->owes_requests = true;
-	}
-	if (lead->settle_unproved == 0)
-		replace_requests(lead);
 	lead->has_settled = true;
 	if (lead->settle_left > 0)
 		log_info("pg %u epoch %llu: %u objects are in doubt and are settled", lead->id,
@@ -549,7 +489,6 @@ void pg_settle_end(struct pg_lead *lead)
 			settle_free(settle);
 	}
 	lead->settle_left = 0;
-	lead->settle_unproved = 0;
 	lead->settle_running = 0;
 	lead->settle_sent = 0;
 }

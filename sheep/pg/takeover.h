@@ -5,7 +5,7 @@
 #define PG_TAKEOVER_H
 
 #include "sheep/pg/ask.h"
-#include "sheep/pg/lead.h"
+#include "sheep/pg/entry.h"
 
 /* ---- takeover.c ---- */
 
@@ -35,12 +35,15 @@ void pg_fence_tick(struct pg_lead *lead, uint64_t now);
  */
 int pg_requests_send(struct pg_member *member, uint64_t n,
 		     void (*done)(struct pg_ask *ask, int result), void *owner);
-/* In place of what it has, before the first entry: what it owes since the reign began. 0 or -ENOMEM. */
-int pg_requests_replace(struct pg_member *member);
+/*
+ * An entry that makes its object what we have, whatever the members have: what we remember of the object's
+ * requests goes with it. Its key is set. 0, -ENOMEM, or -E2BIG.
+ */
+int pg_requests_attach(struct pg_entry *entry);
 
 /* ---- settle.c ---- */
 
-/* Tails are here: lock what is in doubt, replace the members' requests. 0 or -ENOMEM. */
+/* Tails are here: lock what is in doubt. 0 or -ENOMEM. */
 int pg_settle_start(struct pg_lead *lead);
 void pg_settle_run(struct pg_lead *lead);
 void pg_settle_end(struct pg_lead *lead);
@@ -49,16 +52,17 @@ void pg_settle_end(struct pg_lead *lead);
  * the very version that ours had.
  */
 bool pg_settle_is_open(const struct pg_lead *lead, const struct object_key *key);
-/* It is open, and too late for another member to lead instead of us: members have our requests. */
+/* It is open, and damaged, and nobody who could heal it or lead was there for a while. */
 bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key);
 /*
- * It is late, ours is damaged, and a member in sync has all of it in another version: settle what is good of ours, which
- * stays as it is. After that its version is everywhere the same, and ours is healed. False: it is not open.
+ * It is late, and a member in sync that cannot lead has all of it in another version: settle what is in doubt, if
+ * all of that is good at ours, which stays as it is. After that its version is everywhere the same, and ours is
+ * healed. False: it is not open.
  */
 bool pg_settle_salvage(struct pg_lead *lead, const struct object_key *key);
 /*
  * Nobody has that: @store, in sync, has the object whole, in its own version. False: that does not help, since the
- * object is not in doubt, or members have our requests already, or the store has holes, too.
+ * object is not in doubt, or the store has holes, too.
  */
 bool pg_settle_yield(struct pg_lead *lead, const struct object_key *key, uint32_t store);
 /* Who is to lead, since we cannot settle what is left. 0: we can, or nobody is there. */

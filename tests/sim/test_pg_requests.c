@@ -429,6 +429,97 @@ static void test_fua_does_not_wait_for_ever_for_a_store_that_was_being_filled(vo
 	herd_free(herd);
 }
 
+/* ---- a takeover that dies half way ---- */
+
+enum who_had_it { HEIR_HAD_IT, OTHER_HAD_IT };
+
+struct cast {
+	struct herd *herd;
+	unsigned first, heir, other;
+	uint64_t session; /* of the other's gateway */
+};
+
+static bool is_led_by_heir(const struct cast *cast)
+{
+	return herd_primary(cast->herd, 0) == (int)cast->heir;
+}
+
+/*
+ * w reaches one of two members only, and its primary dies. The heir takes over, @after_us pass, and it
+ * dies, too. False: another one was the heir.
+ */
+static bool take_over_in_vain(struct cast *cast, uint64_t seed, enum who_had_it who,
+			      uint64_t after_us)
+{
+	struct herd *herd = cast->herd = make(seed, 1);
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+	const uint64_t far = 4 * NS_PER_MS;
+
+	cast->first = (unsigned)herd_primary(herd, 0);
+	cast->heir = cast->other = 3;
+	for (uint32_t i = 0; i < row->target_count; i++)
+		for (unsigned n = 0; n < 3; n++)
+			if (herd->nodes[n].store_id == row->target[i] && n != cast->first)
+				*(cast->heir == 3 ? &cast->heir : &cast->other) = n;
+	unsigned lacks = who == HEIR_HAD_IT ? cast->other : cast->heir;
+	cast->session = session_of(herd, cast->other);
+	assert_int_equal(write_block(herd, cast->session, 1, 1, 'v'), 0);
+	herd_run(herd, 200); /* commit points are told */
+	sim_link_cut(herd->nodes[cast->first].host, herd->nodes[lacks].host);
+	sim_link_set_delay(herd->nodes[cast->heir].host, herd->nodes[cast->other].host, far, far);
+	sim_link_set_delay(herd->nodes[cast->other].host, herd->nodes[cast->heir].host, far, far);
+	struct raw *lost = begin(herd, PG_IO_WRITE, cast->session, 2, 2, 'w');
+	herd_run(herd, 5);
+	herd_kill(herd, cast->first, SIM_DEATH_CERTAIN);
+	herd_bury(lost);
+	for (unsigned i = 0; i < 20000 && !is_led_by_heir(cast); i++)
+		(void)sim_world_run_until(herd->world, sim_now(herd->world) + 100 * NS_PER_US, NULL,
+					  NULL);
+	if (herd_primary(herd, 0) != (int)cast->heir)
+		return false;
+	(void)sim_world_run_until(herd->world, sim_now(herd->world) + after_us * NS_PER_US, NULL,
+				  NULL);
+	herd_kill(herd, cast->heir, SIM_DEATH_CERTAIN);
+	herd_until(herd, 10000, is_led, "led by the other");
+	assert_int_equal(herd_primary(herd, 0), (int)cast->other);
+	return true;
+}
+
+/*
+ * What a member remembers as executed is what its own copy has, whenever the takeover ends: neither a request
+ * that only the heir had, nor is one forgotten that only this member has.
+ */
+static void check_takeover_in_vain(enum who_had_it who)
+{
+	unsigned kept = 0, gone = 0;
+
+	for (unsigned point = 0; point < 48; point++) {
+		struct cast cast;
+		if (take_over_in_vain(&cast, 60 + point, who, 2000 * point)) {
+			bool has_it = read_block(cast.herd) == 'w';
+			kept += has_it;
+			gone += !has_it;
+			if (has_it)
+				assert_int_equal(write_block(cast.herd, cast.session, 3, 2, 'x'),
+						 0);
+			assert_int_equal(write_block(cast.herd, cast.session, 2, 2, 'w'), 0);
+			assert_int_equal(read_block(cast.herd), has_it ? 'x' : 'w');
+		}
+		herd_free(cast.herd);
+	}
+	assert_true(kept > 0 && gone > 0);
+}
+
+static void test_a_request_that_only_the_heir_had_is_not_done_at_the_next_one(void **state)
+{
+	check_takeover_in_vain(HEIR_HAD_IT);
+}
+
+static void test_a_request_that_only_the_next_one_had_is_not_done_twice(void **state)
+{
+	check_takeover_in_vain(OTHER_HAD_IT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -437,6 +528,8 @@ int main(void)
 		cmocka_unit_test(
 			test_a_session_that_ended_while_a_store_was_down_is_forgotten_there),
 		cmocka_unit_test(test_a_discarded_write_is_forgotten_with_its_number),
+		cmocka_unit_test(test_a_request_that_only_the_heir_had_is_not_done_at_the_next_one),
+		cmocka_unit_test(test_a_request_that_only_the_next_one_had_is_not_done_twice),
 		cmocka_unit_test(test_a_repeated_write_with_fua_is_synced_before_it_is_answered),
 		cmocka_unit_test(test_fua_does_not_wait_for_ever_for_a_store_that_was_being_filled),
 		cmocka_unit_test(
