@@ -437,6 +437,7 @@ struct cast {
 	struct herd *herd;
 	unsigned first, heir, other;
 	uint64_t session; /* of the other's gateway */
+	bool is_answered; /* its client, who asked the heir again: it is done */
 };
 
 static bool is_led_by_heir(const struct cast *cast)
@@ -445,8 +446,8 @@ static bool is_led_by_heir(const struct cast *cast)
 }
 
 /*
- * w reaches one of two members only, and its primary dies. The heir takes over, @after_us pass, and it
- * dies, too. False: another one was the heir.
+ * w reaches one of two members only, and its primary dies. The heir takes over and is asked again, @after_us
+ * pass, and it dies, too. False: another one was the heir.
  */
 static bool take_over_in_vain(struct cast *cast, uint64_t seed, enum who_had_it who,
 			      uint64_t after_us)
@@ -477,9 +478,12 @@ static bool take_over_in_vain(struct cast *cast, uint64_t seed, enum who_had_it 
 					  NULL);
 	if (herd_primary(herd, 0) != (int)cast->heir)
 		return false;
+	struct raw *again = begin(herd, PG_IO_WRITE, cast->session, 2, 2, 'w');
 	(void)sim_world_run_until(herd->world, sim_now(herd->world) + after_us * NS_PER_US, NULL,
 				  NULL);
+	cast->is_answered = again->is_done && again->result == 0;
 	herd_kill(herd, cast->heir, SIM_DEATH_CERTAIN);
+	herd_bury(again);
 	herd_until(herd, 10000, is_led, "led by the other");
 	assert_int_equal(herd_primary(herd, 0), (int)cast->other);
 	return true;
@@ -487,11 +491,11 @@ static bool take_over_in_vain(struct cast *cast, uint64_t seed, enum who_had_it 
 
 /*
  * What a member remembers as executed is what its own copy has, whenever the takeover ends: neither a request
- * that only the heir had, nor is one forgotten that only this member has.
+ * that only the heir had, nor is one forgotten that only this member has. And what the heir has answered is there.
  */
 static void check_takeover_in_vain(enum who_had_it who)
 {
-	unsigned kept = 0, gone = 0;
+	unsigned kept = 0, gone = 0, answered = 0;
 
 	for (unsigned point = 0; point < 48; point++) {
 		struct cast cast;
@@ -499,6 +503,8 @@ static void check_takeover_in_vain(enum who_had_it who)
 			bool has_it = read_block(cast.herd) == 'w';
 			kept += has_it;
 			gone += !has_it;
+			answered += cast.is_answered;
+			assert_true(has_it || !cast.is_answered);
 			if (has_it)
 				assert_int_equal(write_block(cast.herd, cast.session, 3, 2, 'x'),
 						 0);
@@ -507,7 +513,7 @@ static void check_takeover_in_vain(enum who_had_it who)
 		}
 		herd_free(cast.herd);
 	}
-	assert_true(kept > 0 && gone > 0);
+	assert_true(kept > 0 && gone > 0 && answered > 0);
 }
 
 static void test_a_request_that_only_the_heir_had_is_not_done_at_the_next_one(void **state)
