@@ -393,17 +393,31 @@ static int append_mark(struct apply *apply)
 	return store_append(pg_store_of(apply->pg), append);
 }
 
+/*
+ * In sync, and the object has the very version that the entry builds on, but is damaged: as if that had been found
+ * just after the entry, which is in our log, too (W3). What is damaged still is healed at the new version. To refuse it
+ * would leave one that is damaged at the primary, too, with nobody who has its version.
+ */
+static int append_over_damage(struct apply *apply)
+{
+	apply->pg->has_holes = true;
+	pg_set_active(apply->pg);
+	apply->append.flags |= STORE_ANY_PREVIOUS;
+	return store_append(pg_store_of(apply->pg), &apply->append);
+}
+
 static int append_entry(struct apply *apply)
 {
 	struct pg *pg = apply->pg;
 	int rc = store_append(pg_store_of(pg), &apply->append);
 
+	if (rc == -E_MISSING && pg->role != PG_ROLE_JOINING)
+		return append_over_damage(apply);
 	if (rc != -E_VERSION && rc != -E_MISSING)
 		return rc;
 	if (pg->role != PG_ROLE_JOINING) {
 		pg->part.is_refusing = true;
 		pg->set->counters.diverged++;
-		pg->has_holes |= rc == -E_MISSING;
 		log_warning("pg %u epoch %llu: store %u cannot apply an entry: %s: it has to leave",
 			    pg->id, (unsigned long long)pg->epoch, pg->store->id, err_text(rc));
 		return rc;

@@ -32,6 +32,37 @@ static void make_hole(struct herd *herd, unsigned node, uint32_t index)
 	herd->may_diverge = true;
 }
 
+struct forgery {
+	struct store_append append;
+	bool is_there;
+};
+
+static void on_forged(struct store_append *append, int result)
+{
+	struct forgery *forgery = container_of_type(append, struct forgery, append);
+
+	assert_int_equal(result, 0);
+	forgery->is_there = true;
+}
+
+/* What no rule allows: its copy says that it is of an earlier version. The next entry finds that. */
+static void forge_version(struct herd *herd, unsigned node, uint32_t index)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	struct forgery forgery = {
+		.append = {.done = on_forged,
+			   .family = volume->family,
+			   .key = {.layer = volume->layers[0], .index = index},
+			   .version = {.reign = 1, .n = 1},
+			   .flags = STORE_UNSEQUENCED | STORE_ANY_PREVIOUS | STORE_CLEAR_MISSING}};
+
+	herd->may_diverge = true;
+	assert_int_equal(store_append(herd->nodes[node].store, &forgery.append), 0);
+	for (unsigned i = 0; i < 100 && !forgery.is_there; i++)
+		herd_run(herd, 1);
+	assert_true(forgery.is_there);
+}
+
 static unsigned unmarked(struct herd *herd, unsigned node)
 {
 	const struct cluster_pg *row = cluster_pg(herd->nodes[node].map, 0);
@@ -52,7 +83,7 @@ static void test_a_write_that_marks_the_other_member_waits_until_it_is_filled(vo
 
 		for (uint64_t at = 0; at < 64 * MIB; at += 4 * MIB)
 			assert_int_equal(herd_write(herd, primary, at, 64 * KIB), 0);
-		make_hole(herd, member, 0);
+		forge_version(herd, member, 0);
 		uint64_t done = herd_load_done(herd);
 		herd_write_begin(herd, primary, 0, 16 * KIB);
 		if (seed % 2) /* one that waits for it, and one that does not */
@@ -84,7 +115,7 @@ static void test_it_is_so_under_load(void **state)
 		herd_load_start(herd, 32);
 		herd_run(herd, 300);
 		for (uint32_t i = 0; i < 4; i++)
-			make_hole(herd, member, i);
+			(i % 2 ? make_hole : forge_version)(herd, member, i);
 		herd_run(herd, 2000);
 		herd_until(herd, 60000, herd_is_healthy, "healthy");
 		herd_load_stop(herd);

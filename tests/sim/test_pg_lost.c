@@ -535,6 +535,52 @@ static void test_what_is_in_doubt_and_damaged_is_left_to_one_that_is_filled_firs
 	end(herd);
 }
 
+/* ---- an entry, and damage on both sides of it ---- */
+
+/*
+ * At the floor. Both copies are damaged while an entry is on its way from one to the other: what the member
+ * has is of the version before. That it is damaged is no reason not to take the entry, since nobody could go on without.
+ */
+static void test_an_entry_is_taken_whatever_is_damaged(void **state)
+{
+	static const struct {
+		int primary, member; /* the block; -1: none; -2: nobody knows which */
+		unsigned lost;
+	} rows[] = {
+		{-1, 5, 0}, {-1, -2, 0}, {7, -1, 0}, {7, 5, 0},
+		{7, 2, 0},  {7, 7, 1},	 {7, -2, 1}, {2, 2, 0},
+	};
+
+	for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
+		struct herd *herd = herd_of(600 + i, 3, 2, 2);
+		const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = p, client;
+
+		for (uint32_t k = 0; k < row->target_count; k++)
+			if (row->target[k] != row->primary)
+				b = node_of(herd, row->target[k]);
+		client = 3 - p - b;
+		herd_run(herd, 500);
+		sim_link_cut(herd->nodes[p].host, herd->nodes[b].host);
+		herd_write_begin(herd, client, 8 * KIB, 4 * KIB);
+		herd_run(herd, 20);
+		if (rows[i].member == -2)
+			(void)herd_make_hole(herd, b, 0);
+		else if (rows[i].member >= 0)
+			mark_block(herd, b, (uint16_t)rows[i].member);
+		if (rows[i].primary >= 0)
+			mark_block(herd, p, (uint16_t)rows[i].primary);
+		herd_run(herd, 20);
+		sim_link_heal(herd->nodes[p].host, herd->nodes[b].host);
+		herd_until(herd, 30000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		assert_int_equal(count_lost(herd, client, 256 * KIB), rows[i].lost);
+		assert_int_equal(HERD_COUNTER(herd, objects_lost), rows[i].lost);
+		assert_int_equal(HERD_COUNTER(herd, diverged), 0);
+		end(herd);
+	}
+}
+
 /* A sector fails at the nth read of the one that settles, and the old primary comes back. */
 static void test_one_read_error_while_settling_loses_nothing_that_was_flushed(void **state)
 {
@@ -607,6 +653,7 @@ int main(void)
 		cmocka_unit_test(test_what_no_tail_names_is_healed_from_one_that_cannot_lead),
 		cmocka_unit_test(
 			test_what_is_in_doubt_and_damaged_is_left_to_one_that_is_filled_first),
+		cmocka_unit_test(test_an_entry_is_taken_whatever_is_damaged),
 		cmocka_unit_test(test_one_read_error_while_settling_loses_nothing_that_was_flushed),
 		cmocka_unit_test(
 			test_one_read_error_after_both_died_loses_nothing_that_was_flushed),
