@@ -251,23 +251,37 @@ int rig_sync(struct rig *rig, uint32_t pg)
 
 /* ---- reads ---- */
 
-struct reading {
-	struct store_read read;
-	bool is_done;
-	int result;
-};
-
 static void on_read(struct store_read *read, int result)
 {
-	struct reading *r = container_of_type(read, struct reading, read);
+	struct rig_reading *reading = container_of_type(read, struct rig_reading, read);
 
-	r->is_done = true;
-	r->result = result;
+	assert_false(reading->is_done);
+	reading->is_done = true;
+	reading->result = result;
 }
 
-static bool reading_is_done(void *context)
+void rig_read_start(struct rig *rig, struct rig_reading *reading)
 {
-	return ((struct reading *)context)->is_done;
+	reading->read.done = on_read;
+	store_read(rig->store, &reading->read);
+	assert_false(reading->is_done); /* never inside the call */
+}
+
+bool rig_reading_is_done(void *reading)
+{
+	return ((struct rig_reading *)reading)->is_done;
+}
+
+int rig_reading_wait(struct rig *rig, struct rig_reading *reading)
+{
+	rig_until(rig, rig_reading_is_done, reading);
+	return reading->result;
+}
+
+void rig_reading_free(struct rig_reading *reading)
+{
+	buffer_put(reading->read.data.buffer);
+	reading->read.data.buffer = NULL;
 }
 
 int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block,
@@ -276,20 +290,18 @@ int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 	static const uint8_t zeroes[BLOCK_SIZE];
 	uint8_t *states = malloc(count);
 	uint32_t *crcs = malloc(count * sizeof(*crcs));
-	struct reading r = {.read = {.done = on_read,
-				     .pg = pg,
-				     .family = rig_family(layer),
-				     .index = index,
-				     .layers = &layer,
-				     .layer_count = 1,
-				     .block = block,
-				     .count = count,
-				     .states = states,
-				     .crcs = crcs}};
+	struct rig_reading r = {.read = {.pg = pg,
+					 .family = rig_family(layer),
+					 .index = index,
+					 .layers = &layer,
+					 .layer_count = 1,
+					 .block = block,
+					 .count = count,
+					 .states = states,
+					 .crcs = crcs}};
 
-	store_read(rig->store, &r.read);
-	assert_false(r.is_done); /* never inside the call */
-	rig_until(rig, reading_is_done, &r);
+	rig_read_start(rig, &r);
+	(void)rig_reading_wait(rig, &r);
 	for (uint32_t i = 0; i < count && r.result == 0; i++) {
 		const uint8_t *data =
 			r.read.is_all_hole ? zeroes : r.read.data.data + i * BLOCK_SIZE;
@@ -301,7 +313,7 @@ int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 			tags[i] = states[i] == BLOCK_ZERO ? RIG_TAG_ZERO : RIG_TAG_ABSENT;
 		}
 	}
-	buffer_put(r.read.data.buffer);
+	rig_reading_free(&r);
 	free(states);
 	free(crcs);
 	return r.result;
@@ -344,4 +356,49 @@ int rig_sums(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 	result = s->result;
 	free(s);
 	return result;
+}
+
+/* ---- cmocka ---- */
+
+const struct store_options rig_small = {
+	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
+
+int rig_setup(void **state, const struct store_options *options)
+{
+	struct rig *rig = calloc(1, sizeof(*rig));
+
+	rig_init(rig, 1, options);
+	rig_open_ok(rig);
+	*state = rig;
+	return 0;
+}
+
+int rig_setup_small(void **state)
+{
+	return rig_setup(state, &rig_small);
+}
+
+int rig_teardown(void **state)
+{
+	rig_done(*state);
+	free(*state);
+	return 0;
+}
+
+int rig_log_start(void **state)
+{
+	struct logger *logger = calloc(1, sizeof(*logger));
+
+	logger->level = getenv("SHEEPFOLD_TEST_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR;
+	logger->sink = log_sink_text;
+	log_set_current(logger);
+	*state = logger;
+	return 0;
+}
+
+int rig_log_stop(void **state)
+{
+	log_set_current(NULL);
+	free(*state);
+	return 0;
 }

@@ -76,4 +76,30 @@ int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 int rig_sums(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t *tags);
 uint64_t rig_family(uint64_t layer);
 
+/* A read of the caller's own making. */
+struct rig_reading {
+	struct store_read read;
+	bool is_done;
+	int result;
+};
+
+/* Sets what is called at its end, no more. What was read stays with the caller until it is freed. */
+void rig_read_start(struct rig *rig, struct rig_reading *reading);
+/* For rig_until(). */
+bool rig_reading_is_done(void *reading);
+/* Wait for it. Returns its result. */
+int rig_reading_wait(struct rig *rig, struct rig_reading *reading);
+void rig_reading_free(struct rig_reading *reading);
+
+/* 24 MiB in segments of 1 MiB. */
+extern const struct store_options rig_small;
+
+/* For cmocka: the state of a test is a rig whose store is open; @rig_teardown frees it. */
+int rig_setup(void **state, const struct store_options *options);
+int rig_setup_small(void **state);
+int rig_teardown(void **state);
+/* Of a group: errors are shown, and all there is with SHEEPFOLD_TEST_LOG in the environment. */
+int rig_log_start(void **state);
+int rig_log_stop(void **state);
+
 #endif

@@ -8,28 +8,7 @@
 #include <cmocka.h>
 
 #include "lib/base/crc32c.h"
-#include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
-
-static const struct store_options small = {
-	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
-
-static int setup(void **state)
-{
-	struct rig *rig = calloc(1, sizeof(*rig));
-
-	rig_init(rig, 1, &small);
-	rig_open_ok(rig);
-	*state = rig;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	rig_done(*state);
-	free(*state);
-	return 0;
-}
 
 static uint32_t tag_at(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block)
 {
@@ -271,45 +250,24 @@ static void test_payload_that_is_not_aligned_is_copied(void **state)
 
 /* ---- layers ---- */
 
-struct layered {
-	struct store_read read;
-	bool is_done;
-	int result;
-};
-
-static void on_layered(struct store_read *read, int result)
-{
-	struct layered *l = container_of_type(read, struct layered, read);
-
-	l->is_done = true;
-	l->result = result;
-}
-
-static bool layered_is_done(void *context)
-{
-	return ((struct layered *)context)->is_done;
-}
-
 static void test_absent_blocks_are_looked_up_in_the_parent_layers(void **state)
 {
 	struct rig *rig = *state;
 	static const uint64_t layers[] = {13, 12}; /* one family */
 	uint8_t states[4];
 	uint64_t words[4];
-	struct layered l = {.read = {.done = on_layered,
-				     .family = rig_family(12),
-				     .layers = layers,
-				     .layer_count = 2,
-				     .count = 4,
-				     .states = states}};
+	struct rig_reading l = {.read = {.family = rig_family(12),
+					 .layers = layers,
+					 .layer_count = 2,
+					 .count = 4,
+					 .states = states}};
 
 	assert_int_equal(rig_family(12), rig_family(13));
 	assert_int_equal(rig_put(rig, 0, 12, 0, 1, 0, 3, BLOCK_DATA, 10, 0), 0);
 	assert_int_equal(rig_put(rig, 0, 13, 0, 2, 1, 1, BLOCK_DATA, 20, 0), 0);
 	assert_int_equal(rig_put(rig, 0, 13, 0, 3, 2, 1, BLOCK_ZERO, 0, 0), 0);
-	store_read(rig->store, &l.read);
-	rig_until(rig, layered_is_done, &l);
-	assert_int_equal(l.result, 0);
+	rig_read_start(rig, &l);
+	assert_int_equal(rig_reading_wait(rig, &l), 0);
 	for (unsigned i = 0; i < 4; i++)
 		memcpy(&words[i], l.read.data.data + i * BLOCK_SIZE, sizeof(words[i]));
 	assert_int_equal(words[0], 10);
@@ -319,7 +277,7 @@ static void test_absent_blocks_are_looked_up_in_the_parent_layers(void **state)
 	assert_int_equal(states[0], BLOCK_DATA);
 	assert_int_equal(states[2], BLOCK_ZERO);
 	assert_int_equal(states[3], BLOCK_ABSENT);
-	buffer_put(l.read.data.buffer);
+	rig_reading_free(&l);
 }
 
 /* ---- what a PG remembers ---- */
@@ -625,7 +583,7 @@ static void test_second_open_is_refused(void **state)
 	struct error err = {0};
 
 	assert_int_equal(sim_process_loop_new(process, &(struct loop_options){0}, &loop), 0);
-	assert_int_equal(store_open(&loop, 1, RIG_PATH, &small, NULL, &store, &err), -EBUSY);
+	assert_int_equal(store_open(&loop, 1, RIG_PATH, &rig_small, NULL, &store, &err), -EBUSY);
 	assert_non_null(strstr(err.text, "in use"));
 }
 
@@ -691,7 +649,7 @@ static void test_foreign_directory_is_refused_and_left_alone(void **state)
 					LOOP_FILE_WRITE | LOOP_FILE_CREATE, &file, &err),
 			 0);
 	loop_file_close(rig->loop, file);
-	assert_int_equal(store_open(&rig->loop, 1, "/other", &small, NULL, &store, &err),
+	assert_int_equal(store_open(&rig->loop, 1, "/other", &rig_small, NULL, &store, &err),
 			 -ENOTEMPTY);
 	assert_non_null(strstr(err.text, "letters"));
 }
@@ -817,39 +775,19 @@ static void test_damaged_index_page_is_healed_and_never_read_as_a_hole(void **st
 		assert_int_equal(tag_at(rig, 0, 1, 0, i), expected[i]);
 }
 
-struct plain_read {
-	struct store_read read;
-	bool is_done;
-	int result;
-};
-
-static void on_plain_read(struct store_read *read, int result)
-{
-	struct plain_read *plain = container_of_type(read, struct plain_read, read);
-
-	plain->is_done = true;
-	plain->result = result;
-	buffer_put(read->data.buffer);
-}
-
-static bool plain_is_done(void *context)
-{
-	return ((struct plain_read *)context)->is_done;
-}
-
 /* As clients read: without states. */
 static int read_plain(struct rig *rig, uint32_t block, uint32_t count)
 {
 	const uint64_t layer = 1;
-	struct plain_read plain = {.read = {.done = on_plain_read,
-					    .family = rig_family(1),
-					    .layers = &layer,
-					    .layer_count = 1,
-					    .block = block,
-					    .count = count}};
+	struct rig_reading plain = {.read = {.family = rig_family(1),
+					     .layers = &layer,
+					     .layer_count = 1,
+					     .block = block,
+					     .count = count}};
 
-	store_read(rig->store, &plain.read);
-	rig_until(rig, plain_is_done, &plain);
+	rig_read_start(rig, &plain);
+	(void)rig_reading_wait(rig, &plain);
+	rig_reading_free(&plain);
 	return plain.result;
 }
 
@@ -857,17 +795,17 @@ static int read_plain(struct rig *rig, uint32_t block, uint32_t count)
 static int salvage(struct rig *rig, uint8_t *states, uint32_t *crcs)
 {
 	const uint64_t layer = 1;
-	struct plain_read plain = {.read = {.done = on_plain_read,
-					    .family = rig_family(1),
-					    .layers = &layer,
-					    .layer_count = 1,
-					    .count = 20,
-					    .is_salvage = true,
-					    .states = states,
-					    .crcs = crcs}};
+	struct rig_reading plain = {.read = {.family = rig_family(1),
+					     .layers = &layer,
+					     .layer_count = 1,
+					     .count = 20,
+					     .is_salvage = true,
+					     .states = states,
+					     .crcs = crcs}};
 
-	store_read(rig->store, &plain.read);
-	rig_until(rig, plain_is_done, &plain);
+	rig_read_start(rig, &plain);
+	(void)rig_reading_wait(rig, &plain);
+	rig_reading_free(&plain);
 	return plain.result;
 }
 
@@ -924,12 +862,11 @@ static void test_a_mark_says_nothing_about_what_was_written_since(void **state)
 	uint8_t states[20], block[BLOCK_SIZE] __attribute__((aligned(8)));
 	uint32_t crcs[20];
 	uint32_t tag = 77;
-	struct plain_read plain = {.read = {.done = on_plain_read,
-					    .family = rig_family(1),
-					    .layers = &layer,
-					    .layer_count = 1,
-					    .block = 5,
-					    .count = 1}};
+	struct rig_reading plain = {.read = {.family = rig_family(1),
+					     .layers = &layer,
+					     .layer_count = 1,
+					     .block = 5,
+					     .count = 1}};
 	struct rig_append a = {.append = {.pg = 0,
 					  .key = {1, 0},
 					  .family = rig_family(1),
@@ -945,11 +882,11 @@ static void test_a_mark_says_nothing_about_what_was_written_since(void **state)
 	rig_fill(35, block);
 	damage(rig, block, 8);
 	assert_int_equal(read_plain(rig, 4, 1), 0);
-	store_read(rig->store, &plain.read);
+	rig_read_start(rig, &plain);
 	assert_int_equal(rig_append(rig, &a, &tag), 0);
 	assert_int_equal(rig_append_wait(rig, &a), 0);
-	rig_until(rig, plain_is_done, &plain);
-	assert_int_equal(plain.result, -E_CHECKSUM);
+	assert_int_equal(rig_reading_wait(rig, &plain), -E_CHECKSUM);
+	rig_reading_free(&plain);
 	rig_settle(rig, NS_PER_S);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(read_plain(rig, 0, 20), 0);
@@ -1229,7 +1166,7 @@ static void test_store_grows_when_the_file_system_has_room_again(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup_small, rig_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_written_blocks_are_read_back),
 		TEST(test_everything_survives_a_clean_stop),
@@ -1267,10 +1204,5 @@ int main(void)
 		TEST(test_store_grows_when_the_file_system_has_room_again),
 	};
 #undef TEST
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
-
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

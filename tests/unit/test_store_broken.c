@@ -11,14 +11,10 @@
 
 #include <cmocka.h>
 
-#include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
 
 #define OBJECTS 16u
 #define BLOCKS	64u /* of each: four segments in all */
-
-static const struct store_options small = {
-	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
 
 static uint32_t tag_of(uint32_t index, uint32_t block)
 {
@@ -27,16 +23,15 @@ static uint32_t tag_of(uint32_t index, uint32_t block)
 
 static int setup(void **state)
 {
-	struct rig *rig = calloc(1, sizeof(*rig));
+	struct rig *rig;
 
-	rig_init(rig, 1, &small);
-	rig_open_ok(rig);
+	(void)rig_setup(state, &rig_small);
+	rig = *state;
 	for (uint32_t i = 0; i < OBJECTS; i++)
 		assert_int_equal(
 			rig_put(rig, 0, 1, i, i + 1, 0, BLOCKS, BLOCK_DATA, tag_of(i, 0), 0), 0);
 	assert_int_equal(rig_sync(rig, 0), 0);
 	rig_settle(rig, 1 * NS_PER_S);
-	*state = rig;
 	return 0;
 }
 
@@ -45,9 +40,7 @@ static int teardown(void **state)
 	struct rig *rig = *state;
 
 	sim_host_break_reads(rig->host, SIM_READS_WORK);
-	rig_done(rig);
-	free(rig);
-	return 0;
+	return rig_teardown(state);
 }
 
 static int read_one(struct rig *rig, uint32_t index, uint32_t block)
@@ -144,43 +137,28 @@ static void test_second_unreadable_sector_soon_after_stops_the_store(void **stat
 	assert_int_equal(rig->failed_error, -EIO);
 }
 
-struct late {
-	struct store_read read;
-	bool is_done;
-	int result;
-};
-
-static void on_late(struct store_read *read, int result)
-{
-	struct late *late = container_of_type(read, struct late, read);
-
-	late->is_done = true;
-	late->result = result;
-	buffer_put(read->data.buffer);
-}
-
 /* Many ask for one sector before its loss is known: this is one error. */
 static void test_reads_of_one_sector_at_once_are_one_error(void **state)
 {
 	struct rig *rig = *state;
 	const uint64_t layer = 1;
-	struct late late[16];
+	struct rig_reading late[16];
 
 	sim_host_break_reads(rig->host, SIM_READS_FAIL);
 	for (unsigned i = 0; i < ARRAY_COUNT(late); i++) {
-		late[i] = (struct late){.read = {.done = on_late,
-						 .family = rig_family(1),
-						 .layers = &layer,
-						 .layer_count = 1,
-						 .block = i % 2 ? 5 : 0,
-						 .count = i % 2 ? 1 : 16}};
-		store_read(rig->store, &late[i].read);
+		late[i] = (struct rig_reading){.read = {.family = rig_family(1),
+							.layers = &layer,
+							.layer_count = 1,
+							.block = i % 2 ? 5 : 0,
+							.count = i % 2 ? 1 : 16}};
+		rig_read_start(rig, &late[i]);
 	}
 	rig_settle(rig, 1 * NS_PER_S);
 	sim_host_break_reads(rig->host, SIM_READS_WORK);
 	for (unsigned i = 0; i < ARRAY_COUNT(late); i++) {
 		assert_true(late[i].is_done);
 		assert_int_equal(late[i].result, -E_CHECKSUM);
+		rig_reading_free(&late[i]);
 	}
 	assert_int_equal(rig->failed, 0);
 	heal(rig, 0);
@@ -315,10 +293,5 @@ int main(void)
 		TEST(test_damage_all_over_the_disk_is_healed),
 	};
 #undef TEST
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
-
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

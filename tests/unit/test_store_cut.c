@@ -257,10 +257,6 @@ int main(void)
 		cmocka_unit_test(test_power_cut_at_any_moment_leaves_a_prefix),
 		cmocka_unit_test(test_flipped_bit_is_never_served),
 	};
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
 
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

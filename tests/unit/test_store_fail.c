@@ -13,29 +13,17 @@
 
 #include <cmocka.h>
 
-#include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
 
 #define SEGMENT RIG_PATH "/segment.00.00000"
 
-static const struct store_options small = {
-	.size_bytes = 24 * MIB, .segment_bytes = 1 * MIB, .has_small_segments = true};
-
 static int setup(void **state)
 {
-	struct rig *rig = calloc(1, sizeof(*rig));
+	struct rig *rig;
 
-	rig_init(rig, 1, &small);
-	rig_open_ok(rig);
+	(void)rig_setup(state, &rig_small);
+	rig = *state;
 	rig_settle(rig, 1 * NS_PER_S);
-	*state = rig;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	rig_done(*state);
-	free(*state);
 	return 0;
 }
 
@@ -283,36 +271,19 @@ static void test_one_operation_that_hangs_alone_stops_the_store_in_the_end(void 
 	rig_settle(rig, 1 * NS_PER_S);
 }
 
-struct late_read {
-	struct store_read read;
-	bool is_done;
-	int result;
-};
-
-static void on_late_read(struct store_read *read, int result)
-{
-	struct late_read *late = container_of_type(read, struct late_read, read);
-
-	late->is_done = true;
-	late->result = result;
-}
-
 static void test_read_that_hangs_among_others_stops_the_store_after_four_deadlines(void **state)
 {
 	struct rig *rig = *state;
 	const uint64_t layer = 1;
-	struct late_read late = {.read = {.done = on_late_read,
-					  .family = rig_family(1),
-					  .layers = &layer,
-					  .layer_count = 1,
-					  .count = 1}};
+	struct rig_reading late = {
+		.read = {.family = rig_family(1), .layers = &layer, .layer_count = 1, .count = 1}};
 	uint64_t start;
 	uint32_t tag;
 
 	assert_int_equal(rig_put(rig, 0, 1, 0, 1, 0, 1, BLOCK_DATA, 5, 0), 0);
 	hang_next(rig, LOOP_OP_READ);
 	start = sim_now(rig->world);
-	store_read(rig->store, &late.read);
+	rig_read_start(rig, &late);
 	rig_settle(rig, 10 * NS_PER_MS);
 	while (!late.is_done && sim_now(rig->world) - start < 20 * NS_PER_S) {
 		int rc = rig_read(rig, 0, 1, 0, 0, 1, &tag);
@@ -377,7 +348,7 @@ static void test_store_with_a_hung_disk_is_closed_at_once(void **state)
 {
 	struct rig *rig = *state;
 	struct rig_append a[8];
-	struct late_read late[4];
+	struct rig_reading late[4];
 	const uint64_t layer = 1;
 	uint64_t start;
 
@@ -388,13 +359,12 @@ static void test_store_with_a_hung_disk_is_closed_at_once(void **state)
 		rig_settle(rig, 1 * NS_PER_MS);
 	}
 	for (unsigned i = 0; i < ARRAY_COUNT(late); i++) {
-		late[i] = (struct late_read){.read = {.done = on_late_read,
-						      .family = rig_family(1),
-						      .layers = &layer,
-						      .layer_count = 1,
-						      .block = i,
-						      .count = 60}};
-		store_read(rig->store, &late[i].read);
+		late[i] = (struct rig_reading){.read = {.family = rig_family(1),
+							.layers = &layer,
+							.layer_count = 1,
+							.block = i,
+							.count = 60}};
+		rig_read_start(rig, &late[i]);
 	}
 	for (unsigned i = 0; i < ARRAY_COUNT(a); i++)
 		assert_int_equal(rig_append_wait(rig, &a[i]), -E_STORE_FAILED);
@@ -416,7 +386,7 @@ static void test_store_with_a_hung_disk_is_closed_at_once(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_first_write_error_stops_the_store),
 		TEST(test_failed_sync_acknowledges_nothing),
@@ -432,10 +402,5 @@ int main(void)
 		TEST(test_store_with_a_hung_disk_is_closed_at_once),
 	};
 #undef TEST
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
-
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

@@ -14,7 +14,6 @@
 
 #include <cmocka.h>
 
-#include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
 
 #define PGS	    4u
@@ -461,10 +460,6 @@ int main(void)
 		cmocka_unit_test(test_full_store_refuses_writes_until_something_is_trimmed),
 		cmocka_unit_test(test_zeroes_over_nothing_are_paid_for),
 	};
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
 
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

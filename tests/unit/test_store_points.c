@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "lib/base/log.h"
 #include "tests/unit/store_points.h"
+#include "tests/unit/store_rig.h"
 
 static void test_power_cut_at_every_point_leaves_a_prefix(void **state)
 {
@@ -40,10 +40,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power_cut_at_every_point_leaves_a_prefix),
 	};
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
 
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

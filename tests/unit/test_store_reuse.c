@@ -13,7 +13,6 @@
 
 #include <cmocka.h>
 
-#include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
 
 #define OBJECTS	     8u
@@ -190,10 +189,5 @@ int main(void)
 		TEST(test_checkpoint_that_is_loaded_is_made_durable),
 	};
 #undef TEST
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
-
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }

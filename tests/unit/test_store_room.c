@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "include/proto/store.h"
-#include "lib/base/log.h"
 #include "tests/unit/store_rig.h"
 
 #define MANY 100000u
@@ -21,19 +20,7 @@ static const struct store_options options = {
 
 static int setup(void **state)
 {
-	struct rig *rig = calloc(1, sizeof(*rig));
-
-	rig_init(rig, 1, &options);
-	rig_open_ok(rig);
-	*state = rig;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	rig_done(*state);
-	free(*state);
-	return 0;
+	return rig_setup(state, &options);
 }
 
 static uint64_t checkpoints_of(struct rig *rig)
@@ -269,7 +256,7 @@ static void test_store_without_any_room_opens_and_goes_on(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_store_on_a_file_system_that_is_too_small_goes_on),
 		TEST(test_store_goes_on_when_others_fill_the_file_system),
@@ -278,10 +265,5 @@ int main(void)
 		TEST(test_store_without_any_room_opens_and_goes_on),
 	};
 #undef TEST
-	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = log_sink_text};
-
-	if (getenv("SHEEPFOLD_TEST_LOG"))
-		logger.level = LOG_LEVEL_DEBUG;
-	log_set_current(&logger);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
 }
