@@ -319,6 +319,14 @@ int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint3
 	return r.result;
 }
 
+uint32_t rig_tag_at(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block)
+{
+	uint32_t tag;
+
+	assert_int_equal(rig_read(rig, pg, layer, index, block, 1, &tag), 0);
+	return tag;
+}
+
 struct summing {
 	struct store_sums sums;
 	bool is_done;

@@ -69,6 +69,8 @@ int rig_sync(struct rig *rig, uint32_t pg);
  */
 int rig_read(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block,
 	     uint32_t count, uint32_t *tags);
+/* Of one block, which must be readable. */
+uint32_t rig_tag_at(struct rig *rig, uint32_t pg, uint64_t layer, uint32_t index, uint32_t block);
 /*
  * The same of a whole object, missing or not, from store_sums(): where there is data, the CRC32C of the
  * block in place of its tag. @tags: OBJECT_BLOCKS.

@@ -254,6 +254,90 @@ static void test_store_without_any_room_opens_and_goes_on(void **state)
 	assert_int_equal(rig->failed, 0);
 }
 
+/* ---- what of its size a store may use ---- */
+
+static void test_full_file_system_is_a_smaller_store(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t before = store_credit(rig->store, 0);
+	uint32_t count = 0;
+	int rc;
+
+	sim_host_set_disk_size(rig->host, 14 * MIB);
+	rig_settle(rig, 1 * NS_PER_S);
+	for (;; count++) {
+		rc = rig_put(rig, 0, 1, count, count + 1, 0, 16, BLOCK_DATA, 1 + count * 16, 0);
+		if (rc < 0)
+			break;
+	}
+	assert_int_equal(rc, -ENOSPC);
+	assert_false(store_is_failed(rig->store));
+	assert_true(count * 64 * KIB < before);
+	assert_true(count > 16);
+	for (uint32_t i = 0; i < count; i++)
+		assert_int_equal(rig_tag_at(rig, 0, 1, i, 15), 1 + i * 16 + 15);
+}
+
+static uint32_t put_large_until_full(struct rig *rig, uint32_t from)
+{
+	uint32_t count = 0;
+
+	/* An idle loop does not know how late it is, and appends come from within its turns. */
+	assert_int_equal(rig_sync(rig, 0), 0);
+	while (rig_put(rig, 0, 1, from + count, from + count + 1, 0, 16, BLOCK_DATA,
+		       1 + (from + count) * 16, 0) == 0)
+		count++;
+	return count;
+}
+
+/* Whoever frees space on the file system gets the rest of the store, without a restart. */
+static void test_store_grows_when_the_file_system_has_room_again(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t before, full;
+	uint32_t first, second;
+
+	rig_stop(rig);
+	rig_done(rig);
+	/* Full in the middle of a segment. */
+	rig_init(rig, 4,
+		 &(struct store_options){.size_bytes = 64 * MIB,
+					 .segment_bytes = 4 * MIB,
+					 .has_small_segments = true});
+	rig_open_ok(rig);
+	before = store_credit(rig->store, 0);
+	sim_host_set_disk_size(rig->host, 46 * MIB);
+	rig_settle(rig, 1 * NS_PER_S);
+	first = put_large_until_full(rig, 0);
+	/* As long as it is full nothing changes, however often one asks. */
+	for (uint32_t i = 0; i < 5; i++) {
+		full = store_credit(rig->store, 0);
+		rig_settle(rig, 2 * NS_PER_S);
+		second = put_large_until_full(rig, first);
+		assert_true(second <= 8); /* what was put by for pages comes back */
+		assert_true(store_credit(rig->store, 0) <= full + 8 * KIB * 16);
+		first += second;
+	}
+	/* A little room, then all. */
+	sim_host_set_disk_size(rig->host, 53 * MIB);
+	rig_settle(rig, 2 * NS_PER_S);
+	second = put_large_until_full(rig, first);
+	rig_settle(rig, 2 * NS_PER_S);
+	second += put_large_until_full(rig, first + second);
+	assert_true(second >= 2 * MIB / (16 * BLOCK_SIZE));
+	sim_host_set_disk_size(rig->host, 1024 * MIB);
+	for (uint32_t i = 0; i < 3; i++) {
+		rig_settle(rig, 2 * NS_PER_S);
+		second += put_large_until_full(rig, first + second);
+	}
+	assert_true((uint64_t)(first + second) * 16 * BLOCK_SIZE > before / 10 * 9);
+	assert_false(store_is_failed(rig->store));
+	rig_stop(rig);
+	rig_open_ok(rig);
+	for (uint32_t i = 0; i < first + second; i++)
+		assert_int_equal(rig_tag_at(rig, 0, 1, i, 15), 1 + i * 16 + 15);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
@@ -263,6 +347,9 @@ int main(void)
 		TEST(test_checkpoint_without_room_is_put_off),
 		TEST(test_store_stops_cleanly_without_room_for_a_checkpoint),
 		TEST(test_store_without_any_room_opens_and_goes_on),
+		cmocka_unit_test_setup_teardown(test_full_file_system_is_a_smaller_store,
+						rig_setup_small, rig_teardown),
+		TEST(test_store_grows_when_the_file_system_has_room_again),
 	};
 #undef TEST
 	return cmocka_run_group_tests(tests, rig_log_start, rig_log_stop);
