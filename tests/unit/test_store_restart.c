@@ -194,6 +194,56 @@ static void test_requests_are_replaced_as_a_whole(void **state)
 	free(requests);
 }
 
+/*
+ * An entry that replaces the requests of its object: they are there if and only if the change is, however many
+ * batches they take.
+ */
+static void test_requests_of_an_object_come_with_the_change(void **state)
+{
+	struct rig *rig = *state;
+	struct store_request *requests = calloc(3000, sizeof(*requests));
+	struct rig_append a = {.append = {.pg = 2,
+					  .key = {1, 0},
+					  .family = rig_family(1),
+					  .version = {2, 1},
+					  .flags = STORE_ANY_PREVIOUS | STORE_REQUESTS,
+					  .requests = requests,
+					  .request_count = 3000,
+					  .above = {1, 1},
+					  .run_count = 1},
+			       .runs = {{1, 1, BLOCK_ZERO}}};
+	struct store_object object;
+	static struct rig_append tries[40];
+	unsigned with = 0, without = 0;
+	struct version v;
+
+	for (uint32_t i = 0; i < 3000; i++)
+		requests[i] = (struct store_request){8, 100000 + i, {1, i + 10}, {1, 0}};
+	for (uint64_t n = 1; n <= 6; n++) /* of object 0 or 1, in turn */
+		assert_int_equal(put_request(rig, n % 2 == 0, n, n, 0), 0);
+	assert_int_equal(rig_sync(rig, 2), 0);
+	for (unsigned cut = 0; with == 0; cut++) {
+		assert_true(cut < ARRAY_COUNT(tries));
+		tries[cut] = a;
+		assert_int_equal(rig_append(rig, &tries[cut], NULL), 0);
+		assert_int_equal(store_request_find(rig->store, 2, 5, 3, &v), 0);
+		assert_int_equal(store_request_find(rig->store, 2, 5, 4, &v), 1);
+		rig_settle(rig, cut * 10 * NS_PER_US);
+		rig_power_cut(rig, SIM_RANDOM_UNSYNCED);
+		rig_open_ok(rig);
+		assert_int_equal(store_object(rig->store, 2, &a.append.key, &object), 1);
+		bool is_there = object.version.reign == 2;
+		with += is_there;
+		without += !is_there;
+		for (uint64_t n = 1; n <= 6; n++)
+			assert_int_equal(store_request_find(rig->store, 2, 5, n, &v),
+					 !is_there || n % 2 == 0 || n == 1);
+		assert_int_equal(store_requests(rig->store, 2, NULL, 0), is_there ? 3004 : 6);
+	}
+	assert_true(without > 0);
+	free(requests);
+}
+
 /* ---- identity and refusals ---- */
 
 static void test_identity_is_kept(void **state)
@@ -445,6 +495,7 @@ int main(void)
 		TEST(test_tail_commit_and_requests_survive_restart_of_any_kind),
 		TEST(test_request_outside_of_its_window_is_refused),
 		TEST(test_requests_are_replaced_as_a_whole),
+		TEST(test_requests_of_an_object_come_with_the_change),
 		TEST(test_identity_is_kept),
 		TEST(test_second_open_is_refused),
 		TEST(test_one_damaged_superblock_copy_is_survived_two_are_named),
