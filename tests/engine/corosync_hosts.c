@@ -4,8 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmocka.h>
 #include <corosync/quorum.h>
 
 #define COROSYNC "/usr/sbin/corosync"
@@ -187,6 +191,13 @@ void corosync_hosts_start(struct corosync_hosts *hosts, unsigned host)
 	abort();
 }
 
+void corosync_hosts_start_all(struct corosync_hosts *hosts)
+{
+	for (unsigned n = 0; n < hosts->count; n++)
+		if (!hosts->hosts[n].corosync)
+			corosync_hosts_start(hosts, n);
+}
+
 void corosync_hosts_signal(struct corosync_hosts *hosts, unsigned host, int number)
 {
 	pid_t pid = hosts->hosts[host].corosync;
@@ -249,4 +260,21 @@ void corosync_hosts_done(struct corosync_hosts *hosts)
 	wait_for_callers(); /* of those that hung, until now */
 	if (strncmp(hosts->dir, "/tmp/sheepfold-cpg.", 19) == 0 && !strchr(hosts->dir, 'X'))
 		(void)sh("rm -rf '%s'", hosts->dir);
+}
+
+int corosync_hosts_run(struct corosync_hosts *hosts, unsigned count, int (*run)(void))
+{
+	const char *why = corosync_hosts_init(hosts, count);
+	int failed;
+
+	if (why) {
+		corosync_hosts_done(hosts);
+		(void)fprintf(stderr, "skipped: %s\n", why);
+		return 77;
+	}
+	if (getenv("TEST_ONLY"))
+		cmocka_set_test_filter(getenv("TEST_ONLY"));
+	failed = run();
+	corosync_hosts_done(hosts);
+	return failed != 0;
 }

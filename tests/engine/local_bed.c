@@ -1,29 +1,10 @@
 /* A bed of members of one local log, all in this process (local_bed.h). */
 #include "tests/engine/local_bed.h"
 
-#include <dirent.h>
 #include <stdio.h>
-#include <unistd.h>
 
-#define TURN_NS (NS_PER_MS / 10)
-
-static uint64_t now(struct bed *bed)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-static void turn(struct bed *bed)
-{
-	for (unsigned n = 0; n < BED_MEMBERS; n++) {
-		struct member *member = &bed->members[n];
-
-		if (member->loop && !member->is_stopped)
-			assert_int_equal(loop_turn(member->loop, now(bed) + TURN_NS), 0);
-	}
-}
+#include "tests/engine/real_bed.h"
+#include "tests/unit/scratch.h"
 
 static int open_member(struct bed *bed, struct member *member, const struct engine_options *options,
 		       const struct engine_callbacks *callbacks, struct error *err)
@@ -31,42 +12,15 @@ static int open_member(struct bed *bed, struct member *member, const struct engi
 	struct local_world *world = bed->world;
 	char spec[96];
 
-	if (!member->loop)
-		assert_int_equal(
-			loop_new(&(struct loop_options){.name = "member"}, &member->loop, err), 0);
+	real_bed_loop(member);
 	(void)snprintf(spec, sizeof(spec), "local:%s", world->dir);
 	return engine_open(spec, member->loop, options, callbacks, member, &member->engine, err);
 }
 
 void local_bed_crash(struct bed *bed, struct member *member)
 {
-	struct engine *engine = member->engine;
-
-	member->is_stopped = false;
-	local_members_drop(container_of_type(engine, struct local, engine));
-	member->engine = NULL;
-	member->is_leaving = true;
-	engine_leave(engine);
-	BED_UNTIL(bed, member->has_left);
-	engine_free(engine);
-}
-
-void local_bed_remove(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *entry;
-	char name[512];
-
-	while (dir && (entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		(void)snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
-		if (unlink(name) < 0)
-			local_bed_remove(name);
-	}
-	if (dir)
-		(void)closedir(dir);
-	(void)rmdir(path);
+	local_members_drop(container_of_type(member->engine, struct local, engine));
+	real_bed_drop(bed, member);
 }
 
 int bed_setup(void **state)
@@ -76,13 +30,11 @@ int bed_setup(void **state)
 
 	bed->world = world;
 	bed->is_exact = true;
-	bed->turn = turn;
-	bed->now = now;
+	bed->turn = real_bed_turn;
+	bed->now = real_bed_now;
 	bed->open = open_member;
 	bed->crash = local_bed_crash;
-	(void)snprintf(world->dir, sizeof(world->dir), "test_engine_local.------");
-	memset(strchr(world->dir, '-'), 'X', 6);
-	assert_non_null(mkdtemp(world->dir));
+	scratch_make(world->dir, sizeof(world->dir), "test_engine_local");
 	*state = bed;
 	return 0;
 }
@@ -90,14 +42,10 @@ int bed_setup(void **state)
 int bed_teardown(void **state)
 {
 	struct bed *bed = *state;
-	struct local_world *world = bed->world;
+	struct local_world world = *(struct local_world *)bed->world;
 
-	bed_stop_all(bed);
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		loop_free(bed->members[n].loop);
-	local_bed_remove(world->dir);
-	free(world);
-	bed_free(bed);
+	real_bed_end(bed);
+	scratch_remove(world.dir);
 	return 0;
 }
 

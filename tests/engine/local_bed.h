@@ -17,7 +17,5 @@ struct local *local_of(struct bed *bed, unsigned number);
 void local_bed_crash(struct bed *bed, struct member *member);
 /* At one moment: nobody goes on while another ends. */
 void local_bed_crash_all(struct bed *bed);
-/* Remove a directory and all in it. */
-void local_bed_remove(const char *path);
 
 #endif

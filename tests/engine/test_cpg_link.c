@@ -328,7 +328,7 @@ static void test_waits_for_a_corosync_that_is_not_there_yet(void **state)
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
-int main(void)
+static int run(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_all_hear_the_same_in_one_order),
@@ -339,17 +339,11 @@ int main(void)
 		TEST(test_corosync_that_hangs_does_not_hang_us),
 		TEST(test_waits_for_a_corosync_that_is_not_there_yet),
 	};
-	const char *why = corosync_hosts_init(&hosts, LINKS);
-	int failed;
 
-	if (why) {
-		corosync_hosts_done(&hosts);
-		(void)fprintf(stderr, "skipped: %s\n", why);
-		return 77;
-	}
-	if (getenv("TEST_ONLY"))
-		cmocka_set_test_filter(getenv("TEST_ONLY"));
-	failed = cmocka_run_group_tests_name("cpg link", tests, NULL, NULL);
-	corosync_hosts_done(&hosts);
-	return failed != 0;
+	return cmocka_run_group_tests_name("cpg link", tests, NULL, NULL);
+}
+
+int main(void)
+{
+	return corosync_hosts_run(&hosts, LINKS, run);
 }

@@ -10,10 +10,8 @@
 #include "lib/loop/backend.h"
 #include "lib/loop/loop_priv.h"
 #include "sheep/engine/corosync_priv.h"
-#include "tests/engine/bed.h"
 #include "tests/engine/corosync_hosts.h"
-
-#define TURN_NS (NS_PER_MS / 10)
+#include "tests/engine/real_bed.h"
 
 static struct corosync_hosts hosts; /* of all tests; each has a channel of its own */
 static unsigned channels;
@@ -64,24 +62,6 @@ struct cpg_call *__wrap_cpg_call_open(struct loop *loop, const char *name, const
 
 /* ---- the bed ---- */
 
-static uint64_t now(struct bed *bed)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-static void turn(struct bed *bed)
-{
-	for (unsigned n = 0; n < BED_MEMBERS; n++) {
-		struct member *member = &bed->members[n];
-
-		if (member->loop && !member->is_stopped)
-			assert_int_equal(loop_turn(member->loop, now(bed) + TURN_NS), 0);
-	}
-}
-
 static void dir_of(struct bed *bed, unsigned number, char out[128])
 {
 	struct world *world = bed->world;
@@ -96,9 +76,7 @@ static int open_member(struct bed *bed, struct member *member, const struct engi
 	struct world *world = bed->world;
 	char spec[64], dir[128];
 
-	if (!member->loop)
-		assert_int_equal(
-			loop_new(&(struct loop_options){.name = "member"}, &member->loop, err), 0);
+	real_bed_loop(member);
 	dir_of(bed, member->number, dir);
 	with_dir.dir = dir;
 	(void)snprintf(spec, sizeof(spec), "corosync:test-%u", world->channel);
@@ -161,8 +139,8 @@ int bed_setup(void **state)
 	bed->world = world;
 	bed->is_late = true;
 	bed->needs_majority = true;
-	bed->turn = turn;
-	bed->now = now;
+	bed->turn = real_bed_turn;
+	bed->now = real_bed_now;
 	bed->open = open_member;
 	bed->crash = crash;
 	bed->crash_quietly = crash_quietly;
@@ -170,33 +148,18 @@ int bed_setup(void **state)
 	bed->set_stopped = set_stopped;
 	bed->set_quorum = set_quorum;
 	present = bed;
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		if (!hosts.hosts[n].corosync)
-			corosync_hosts_start(&hosts, n);
+	corosync_hosts_start_all(&hosts);
 	*state = bed;
 	return 0;
 }
 
 int bed_teardown(void **state)
 {
-	struct bed *bed = *state;
-
-	bed_stop_all(bed);
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		loop_free(bed->members[n].loop);
-	free(bed->world);
-	bed_free(bed);
+	real_bed_end(*state);
 	return 0;
 }
 
 /* ---- corosyncs go and come ---- */
-
-static void start_all_hosts(void)
-{
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		if (!hosts.hosts[n].corosync)
-			corosync_hosts_start(&hosts, n);
-}
 
 static void test_log_survives_all_corosyncs(void **state)
 {
@@ -213,7 +176,7 @@ static void test_log_survives_all_corosyncs(void **state)
 			corosync_hosts_signal(&hosts, n, round == 2 ? SIGTERM : SIGKILL);
 		BED_UNTIL(bed, !bed->members[0].has_quorum && !bed->members[1].has_quorum &&
 				       !bed->members[2].has_quorum);
-		start_all_hosts();
+		corosync_hosts_start_all(&hosts);
 		BED_UNTIL(bed, bed->members[0].has_quorum && bed_is_settled(bed));
 	}
 	/* Who lost its corosync is alive. */
@@ -565,7 +528,7 @@ static void test_specs(void **state)
 	assert_int_equal(engine_check_spec(longest, &err), -EINVAL);
 }
 
-int main(void)
+static int run(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_specs),
@@ -582,18 +545,12 @@ int main(void)
 		BED_TEST(test_disks_that_hang_are_waited_for),
 		BED_TEST(test_disk_that_fails_fails_the_engine),
 	};
-	const char *why = corosync_hosts_init(&hosts, BED_MEMBERS);
-	int failed;
 
-	if (why) {
-		corosync_hosts_done(&hosts);
-		(void)fprintf(stderr, "skipped: %s\n", why);
-		return 77;
-	}
-	if (getenv("TEST_ONLY"))
-		cmocka_set_test_filter(getenv("TEST_ONLY"));
-	failed = run_conformance("corosync");
-	failed += cmocka_run_group_tests_name("only corosync", tests, NULL, NULL);
-	corosync_hosts_done(&hosts);
-	return failed != 0;
+	return run_conformance("corosync") +
+	       cmocka_run_group_tests_name("only corosync", tests, NULL, NULL);
+}
+
+int main(void)
+{
+	return corosync_hosts_run(&hosts, BED_MEMBERS, run);
 }

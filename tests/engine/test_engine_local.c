@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/engine/local_bed.h"
+#include "tests/unit/scratch.h"
 
 /* ---- what only files can suffer ---- */
 
@@ -221,7 +222,7 @@ static void test_directory_removed_under_us_fails_the_engine(void **state)
 	uint64_t command = 0;
 
 	bed_start_all(bed, 2);
-	local_bed_remove(world->dir);
+	scratch_remove(world->dir);
 	BED_UNTIL(bed, bed->members[0].has_failed && bed->members[1].has_failed);
 	assert_non_null(strstr(bed->members[0].failure.text, "removed"));
 	assert_int_equal(engine_propose(bed->members[0].engine, &command, sizeof(command)),

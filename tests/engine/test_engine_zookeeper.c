@@ -5,11 +5,10 @@
 #include <time.h>
 
 #include "sheep/engine/zk_priv.h"
-#include "tests/engine/bed.h"
+#include "tests/engine/real_bed.h"
 #include "tests/engine/zk_server.h"
 
-#define TURN_NS (NS_PER_MS / 10)
-#define SLOTS	(4 * ZK_SEGMENT_ENTRIES) /* of a segment: it is sealed soon after the last */
+#define SLOTS (4 * ZK_SEGMENT_ENTRIES) /* of a segment: it is sealed soon after the last */
 
 static struct zk_server server; /* of all tests; each has a root of its own */
 static unsigned roots;
@@ -18,28 +17,10 @@ struct world {
 	char root[32];
 };
 
-static uint64_t now(struct bed *bed)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
 static uint64_t slot(uint64_t index)
 {
 	assert_true((index & UINT32_MAX) < SLOTS);
 	return (index >> 32) * SLOTS + (index & UINT32_MAX);
-}
-
-static void turn(struct bed *bed)
-{
-	for (unsigned n = 0; n < BED_MEMBERS; n++) {
-		struct member *member = &bed->members[n];
-
-		if (member->loop && !member->is_stopped)
-			assert_int_equal(loop_turn(member->loop, now(bed) + TURN_NS), 0);
-	}
 }
 
 static int open_member(struct bed *bed, struct member *member, const struct engine_options *options,
@@ -48,9 +29,7 @@ static int open_member(struct bed *bed, struct member *member, const struct engi
 	struct world *world = bed->world;
 	char spec[96];
 
-	if (!member->loop)
-		assert_int_equal(
-			loop_new(&(struct loop_options){.name = "member"}, &member->loop, err), 0);
+	real_bed_loop(member);
 	(void)snprintf(spec, sizeof(spec), "zookeeper:127.0.0.1:%u%s", server.port, world->root);
 	return engine_open(spec, member->loop, options, callbacks, member, &member->engine, err);
 }
@@ -63,15 +42,8 @@ static struct zk *zk_of(struct member *member)
 /* As near to a crash as a member in our own process can come: it does not write down that it left. */
 static void crash(struct bed *bed, struct member *member)
 {
-	struct engine *engine = member->engine;
-
-	member->is_stopped = false;
 	zk_of(member)->members.is_there = false;
-	member->engine = NULL;
-	member->is_leaving = true;
-	engine_leave(engine);
-	BED_UNTIL(bed, member->has_left);
-	engine_free(engine);
+	real_bed_drop(bed, member);
 }
 
 /* A server that does not answer: as if it had lost its quorum. */
@@ -91,8 +63,8 @@ int bed_setup(void **state)
 	bed->is_late = true;
 	bed->later_start_wins = true;
 	bed->slot = slot;
-	bed->turn = turn;
-	bed->now = now;
+	bed->turn = real_bed_turn;
+	bed->now = real_bed_now;
 	bed->open = open_member;
 	bed->crash = crash;
 	bed->set_quorum = set_quorum;
@@ -102,13 +74,7 @@ int bed_setup(void **state)
 
 int bed_teardown(void **state)
 {
-	struct bed *bed = *state;
-
-	bed_stop_all(bed);
-	for (unsigned n = 0; n < BED_MEMBERS; n++)
-		loop_free(bed->members[n].loop);
-	free(bed->world);
-	bed_free(bed);
+	real_bed_end(*state);
 	return 0;
 }
 

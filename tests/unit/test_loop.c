@@ -3,8 +3,8 @@
  * what real threads do to it, and loop_suite_kernel.c.
  */
 #include "tests/unit/loop_suite.h"
+#include "tests/unit/scratch.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,33 +34,12 @@ int bed_setup(void **state)
 	bed->new_loop = new_loop;
 	bed->tcp_any = "127.0.0.1:0";
 	bed->tcp_dead = "127.0.0.1:1";
-	/* Not /tmp, which may be a tmpfs: O_DIRECT is to be met where the build is. */
-	(void)snprintf(bed->directory, sizeof(bed->directory), "test_loop.------");
-	memset(strchr(bed->directory, '-'), 'X', 6);
-	assert_non_null(mkdtemp(bed->directory));
+	scratch_make(bed->directory, sizeof(bed->directory), "test_loop");
 	(void)snprintf(bed->unix_address, sizeof(bed->unix_address), "unix:%s/socket",
 		       bed->directory);
 	bed->loop = new_loop(bed, &(struct loop_options){.name = "test"});
 	*state = bed;
 	return 0;
-}
-
-static void remove_all(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *entry;
-	char name[512];
-
-	while (dir && (entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		(void)snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
-		if (unlink(name) < 0)
-			remove_all(name);
-	}
-	if (dir)
-		(void)closedir(dir);
-	(void)rmdir(path);
 }
 
 int bed_teardown(void **state)
@@ -69,7 +48,7 @@ int bed_teardown(void **state)
 
 	loop_free(bed->other);
 	loop_free(bed->loop);
-	remove_all(bed->directory);
+	scratch_remove(bed->directory);
 	free(bed);
 	return 0;
 }
