@@ -23,11 +23,12 @@ alone() { # HOST isolate|unplug
 # other one leads, until the link is whole. The third is answered where the engine can agree: corosync forms no
 # ring that lasts among members of which not all reach each other.
 one_way() { # A B
-	local third=$((6 - $1 - $2))
+	local third=$((6 - $1 - $2)) rings
 	load_begin "$1" "$2" $third
 	cut_way "$1" "$2"
 	if [ "$ENGINE" = corosync ]; then
-		sleep 4
+		rings=$(corosync_rings)
+		wait_until 60 has_formed_rings $((rings + 4))
 	else
 		goes_on $third 60
 		goes_on $third
@@ -37,7 +38,7 @@ one_way() { # A B
 	load_end
 }
 
-# A link that comes and goes.
+# A link that comes and goes: the times are the test.
 flapping() { # HOST TIMES
 	local other=$(($1 % 3 + 1)) n
 	load_begin "$1" "$other"

@@ -336,3 +336,11 @@ corosync_start() {
 corosync_up() {
 	on "$1" corosync-quorumtool -s | grep -q '^Quorate: *Yes'
 }
+
+# corosync_rings: how many memberships the corosyncs of all hosts have formed up to now.
+corosync_rings() {
+	cat "$work"/corosync*.log | grep -c 'A new membership' || true
+}
+has_formed_rings() { # COUNT
+	[ "$(corosync_rings)" -ge "$1" ]
+}

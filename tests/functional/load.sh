@@ -46,7 +46,8 @@ healthy_again() {
 	echo "$SECONDS s: $2: well again"
 }
 
-# is_silent GATEWAY: nothing is answered there for a second.
+# is_silent GATEWAY: nothing is answered there for a second. Silence has no event that could be waited for: it is time
+# in which nothing comes, and what is answered is written down ten times a second.
 is_silent() {
 	local before
 	before=$(answered "$1")
