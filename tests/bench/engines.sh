@@ -10,12 +10,9 @@
 # counts; a client error ends the run. SHEEPFOLD_LONG=1: 10 rounds of each, else 3.
 . "${top_srcdir:?}/tests/functional/functions.sh"
 . "${top_srcdir:?}/tests/functional/hosts.sh"
+. "${top_srcdir:?}/tests/bench/writes.sh"
 requires jq
-blocks="$python ${top_srcdir:?}/tests/functional/blocks.py"
 bench=$(realpath "${top_builddir:?}/tests/bench/bench_engine")
-rounds=$([ -n "${SHEEPFOLD_LONG:-}" ] && echo 10 || echo 3)
-BLOCKS=16384
-export BLOCKS
 
 row() { # ENGINE SETTINGS WHAT VALUE...
 	local head="| $1 | $2 | $3 |"
@@ -55,32 +52,10 @@ bench_spec() {
 
 # ---- faults ----
 
-writes_begin() { # GATEWAY
-	rm -f "$work/stop" "$work/state.progress"
-	DEPTH=16 $blocks write "$work/state" "$work/stop" disk "$work/nbd$1" >"$work/writer.out" 2>&1 &
-	writer=$!
-	background=($writer)
-	wait_until 20 has_written 2000
-}
-
-writes_go_on() {
-	wait_until 60 has_written $(($(cat "$work/state.progress") + 2000))
-}
-
-writes_end() { # sets longest, in ms
-	touch "$work/stop"
-	wait $writer || { cat "$work/writer.out"; fail "the writer"; }
-	background=()
-	grep -q ' 0 reconnects, 0 errors' "$work/writer.out" || fail "$(cat "$work/writer.out")"
-	longest=$(sed -n 's/.*longest \([0-9]*\) ms.*/\1/p' "$work/writer.out")
-}
-
 well_again() {
 	local i
 	for i in 1 2 3; do wait_until 60 engine_up $i; done
-	for i in 1 2 3; do wait_until 60 sheep_is_up $i; done
-	wait_healthy 3 >"$work/out"
-	$blocks check "$work/state" disk "$work"/nbd[123] >"$work/out" || { cat "$work/out"; fail "the data"; }
+	wait_whole
 }
 
 strike() { # power|sheep|engine HOST
@@ -109,11 +84,12 @@ strike() { # power|sheep|engine HOST
 # faults KIND SETTINGS WHAT power|sheep|engine VICTIM-EXPRESSION
 faults() {
 	local round victim values=()
+	fault=$3
 	for ((round = 1; round <= rounds; round++)); do
 		victim=$(eval "$5")
-		writes_begin $((victim % 3 + 1))
+		begin_writes $((victim % 3 + 1))
 		strike "$4" "$victim"
-		writes_end
+		end_writes
 		values+=($longest)
 		well_again
 	done

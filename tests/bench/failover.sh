@@ -8,11 +8,10 @@
 # of any single write counts; a client error ends the run. Then a node is away under 2,000 writes a second, and what its
 # return moves is compared with the distinct blocks that were written. SHEEPFOLD_LONG=1: 10 rounds of each and 60 s; else 3 and 6 s.
 . "${top_srcdir:?}/tests/functional/functions.sh"
+. "${top_srcdir:?}/tests/bench/writes.sh"
 requires jq nbdcopy
-blocks="$python ${top_srcdir:?}/tests/functional/blocks.py"
 json=${1:-}
 store_size=4G
-rounds=$([ -n "${SHEEPFOLD_LONG:-}" ] && echo 10 || echo 3)
 seconds=$([ -n "${SHEEPFOLD_LONG:-}" ] && echo 60 || echo 6)
 results=$work/results
 : >"$results"
@@ -26,7 +25,6 @@ note() {
 		>>"$results"
 }
 
-
 # The sheep that leads the only placement group.
 leader() {
 	local i primary
@@ -39,33 +37,6 @@ leader() {
 	done
 }
 
-begin_writes() { # GATEWAY
-	rm -f "$work/stop" "$work/state.progress"
-	DEPTH=16 BLOCKS=16384 $blocks write "$work/state" "$work/stop" disk "$work/nbd$1" >"$work/writer.out" 2>&1 &
-	writer=$!
-	background=($writer)
-	wait_until 20 has_written 2000
-}
-
-writes_go_on() {
-	wait_until 60 has_written $(($(cat "$work/state.progress") + 2000))
-}
-
-end_writes() { # sets longest, in ms
-	touch "$work/stop"
-	wait $writer || { cat "$work/writer.out"; fail "$fault: the writer"; }
-	background=()
-	grep -q ' 0 reconnects, 0 errors' "$work/writer.out" || fail "$fault: $(cat "$work/writer.out")"
-	longest=$(sed -n 's/.*longest \([0-9]*\) ms.*/\1/p' "$work/writer.out")
-}
-
-back_to_health() { # [VOLUME]
-	local i
-	for i in 1 2 3; do wait_until 60 sheep_is_up $i; done
-	wait_healthy 3 >"$work/out"
-	$blocks check "$work/state" "${1:-disk}" "$work"/nbd[123] >"$work/out" || { cat "$work/out"; fail "$fault: the data"; }
-}
-
 strike() { # kill|stop VICTIM
 	if [ "$1" = kill ]; then
 		kill_sheep "$2"
@@ -73,7 +44,7 @@ strike() { # kill|stop VICTIM
 		start_sheep "$2"
 	else
 		kill -STOP "${sheep_pid[$2]}"
-		sleep 5
+		sleep 5 # the fault is that it does nothing for so long
 		kill -CONT "${sheep_pid[$2]}"
 		writes_go_on
 	fi
@@ -82,7 +53,6 @@ strike() { # kill|stop VICTIM
 # 256 placement groups: everybody leads some.
 start_cluster 3 >"$work/out"
 collie 1 vdi create disk 64M >"$work/out"
-fault=none
 values=()
 for ((round = 1; round <= rounds; round++)); do
 	begin_writes $((round % 3 + 1))
@@ -99,7 +69,7 @@ for ((round = 1; round <= rounds; round++)); do
 	strike kill $(((round + 1 + round / 3 % 2) % 3 + 1))
 	end_writes
 	values+=($longest)
-	back_to_health
+	wait_whole
 done
 note "kill -9 of a sheep: longest write" ms "median < 1000" "${values[@]}"
 
@@ -118,7 +88,7 @@ BLOCKS=262144 RATE=2000 COUNT=$((2000 * seconds)) $blocks write "$work/state" /n
 	>"$work/writer.out" || { cat "$work/writer.out"; fail "$fault: the writer"; }
 written=$(jq '.acked | length' "$work/state")
 start_sheep 2
-BLOCKS=262144 back_to_health wide
+BLOCKS=262144 wait_whole wide
 note "away for $seconds s under 2,000 writes/s: bytes moved / bytes of $written distinct blocks" ratio "<= 1.2" \
 	"$(jq -n "($(moved) - $before) / ($written * 4096) * 1000 | round / 1000")"
 for i in 1 2 3; do kill_sheep $i; done
@@ -138,7 +108,7 @@ for who in primary replica; do
 		if [ $who = primary ]; then strike stop "$leads"; else strike stop "${others[1]}"; fi
 		end_writes
 		values+=($longest)
-		back_to_health
+		wait_whole
 	done
 	note "SIGSTOP of $([ $who = primary ] && echo the primary || echo a replica) for 5 s: longest write" ms "< 3000" \
 		"${values[@]}"
