@@ -15,65 +15,59 @@ static void start_clone(struct stage *stage, unsigned from)
 }
 
 /* With its original and nobody else it is no majority of three. */
-bool test_copied_disk_is_one_voter(char *why, size_t size)
+void test_copied_disk_is_one_voter(struct stage *stage)
 {
-	struct stage stage;
 	struct agree_stats stats;
 	uint64_t index;
 
-	stage_set_up(&stage, 4, 3);
-	user_kill(&stage.world->users[stage.one], true);
-	stage_run_ms(&stage, 1000);
-	sim_cpg_clone_disk(stage.world->sim, stage.one, 3);
-	(void)user_start(&stage.world->users[stage.one]);
-	start_clone(&stage, stage.one);
-	sim_cpg_hang_disk(stage.world->sim, stage.leader, true);
-	sim_cpg_hang_disk(stage.world->sim, stage.other, true);
-	stage_stats_of(&stage, stage.leader, &stats);
+	user_kill(&stage->world->users[stage->one], true);
+	stage_run_ms(stage, 1000);
+	sim_cpg_clone_disk(stage->world->sim, stage->one, 3);
+	(void)user_start(&stage->world->users[stage->one]);
+	start_clone(stage, stage->one);
+	sim_cpg_hang_disk(stage->world->sim, stage->leader, true);
+	sim_cpg_hang_disk(stage->world->sim, stage->other, true);
+	stage_stats_of(stage, stage->leader, &stats);
 	index = stats.last + 1;
-	(void)user_propose(&stage.world->users[stage.leader], 100);
-	stage_run_ms(&stage, 500);
-	stage_stats_of(&stage, stage.leader, &stats);
+	(void)user_propose(&stage->world->users[stage->leader], 100);
+	stage_run_ms(stage, 500);
+	stage_stats_of(stage, stage->leader, &stats);
 	if (stats.last < index)
-		world_broken(stage.world, "the stage is not as it should be");
+		world_broken(stage->world, "the stage is not as it should be");
 	for (unsigned n = 0; n < 4; n++) {
-		stage_stats_of(&stage, n, &stats);
+		stage_stats_of(stage, n, &stats);
 		if (stats.commit >= index)
-			world_broken(stage.world,
+			world_broken(stage->world,
 				     "node %u has committed what one of three disks has", n);
 	}
-	return stage_tear_down(&stage, why, size);
 }
 
 /* It has less than the original was seen to have: that is said of the copy's number, which both have. */
-bool test_older_copied_disk_does_not_condemn_the_original(char *why, size_t size)
+void test_older_copied_disk_does_not_condemn_the_original(struct stage *stage)
 {
-	struct stage stage;
 	struct agree_stats stats;
 	struct user *leader;
 
-	stage_set_up(&stage, 4, 3);
-	leader = &stage.world->users[stage.leader];
-	user_kill(&stage.world->users[stage.one], true);
-	stage_run_ms(&stage, 1000);
-	sim_cpg_clone_disk(stage.world->sim, stage.one, 3);
-	(void)user_start(&stage.world->users[stage.one]);
-	stage_run_ms(&stage, 3000);
+	leader = &stage->world->users[stage->leader];
+	user_kill(&stage->world->users[stage->one], true);
+	stage_run_ms(stage, 1000);
+	sim_cpg_clone_disk(stage->world->sim, stage->one, 3);
+	(void)user_start(&stage->world->users[stage->one]);
+	stage_run_ms(stage, 3000);
 	for (unsigned i = 0; i < 10; i++)
 		(void)user_propose(leader, 100);
-	stage_run_ms(&stage, 1000);
-	user_kill(&stage.world->users[stage.other], true); /* so the original is needed */
-	stage_run_ms(&stage, 1000);
-	start_clone(&stage, stage.one);
+	stage_run_ms(stage, 1000);
+	user_kill(&stage->world->users[stage->other], true); /* so the original is needed */
+	stage_run_ms(stage, 1000);
+	start_clone(stage, stage->one);
 	(void)user_propose(leader, 100);
-	stage_run_ms(&stage, 10000);
-	if (!stage.world->users[3].has_failed)
-		world_broken(stage.world, "a second start of a node goes on");
-	stage_stats_of(&stage, stage.leader, &stats); /* the original may know better for itself */
+	stage_run_ms(stage, 10000);
+	if (!stage->world->users[3].has_failed)
+		world_broken(stage->world, "a second start of a node goes on");
+	stage_stats_of(stage, stage->leader, &stats); /* the original may know better for itself */
 	if (stats.commit != stats.last)
-		world_broken(stage.world, "%llu of %llu entries committed after a clone was here",
+		world_broken(stage->world, "%llu of %llu entries committed after a clone was here",
 			     (unsigned long long)stats.commit, (unsigned long long)stats.last);
-	return stage_tear_down(&stage, why, size);
 }
 
 static void propose_all(struct stage *stage, unsigned rounds, uint32_t size)
@@ -140,59 +134,53 @@ bool test_struck_copy_that_gets_an_image_votes_again(char *why, size_t size)
 }
 
 /* Its row in the log, with the number of its last command, may not go a second time. */
-bool test_forgotten_node_that_came_back_goes_on_after_a_partition(char *why, size_t size)
+void test_forgotten_node_that_came_back_goes_on_after_a_partition(struct stage *stage)
 {
-	struct stage stage;
 	uint8_t groups[SIM_CPG_NODES] = {0};
 	struct user *user;
 
-	stage_set_up(&stage, 4, 4);
-	user = &stage.world->users[stage.one];
+	user = &stage->world->users[stage->one];
 	user_kill(user, true);
-	stage_run_ms(&stage, 1000);
+	stage_run_ms(stage, 1000);
 	for (unsigned n = 0; n < 4; n++)
-		if (stage.world->users[n].core)
-			agree_forget(stage.world->users[n].core, &user->node);
-	stage_run_ms(&stage, 1000);
+		if (stage->world->users[n].core)
+			agree_forget(stage->world->users[n].core, &user->node);
+	stage_run_ms(stage, 1000);
 	(void)user_start(user);
-	stage_run_ms(&stage, 3000);
+	stage_run_ms(stage, 3000);
 	for (unsigned i = 0; i < 5; i++)
 		(void)user_propose(user, 100);
-	stage_run_ms(&stage, 1000);
-	groups[stage.one] = 1;
-	sim_cpg_partition(stage.world->sim, groups);
-	stage_run_ms(&stage, 2000);
-	sim_cpg_heal(stage.world->sim);
-	stage_run_ms(&stage, 3000);
+	stage_run_ms(stage, 1000);
+	groups[stage->one] = 1;
+	sim_cpg_partition(stage->world->sim, groups);
+	stage_run_ms(stage, 2000);
+	sim_cpg_heal(stage->world->sim);
+	stage_run_ms(stage, 3000);
 	for (unsigned i = 0; i < 5; i++)
 		(void)user_propose(user, 100);
-	world_settle(stage.world, 10 * NS_PER_S);
-	return stage_tear_down(&stage, why, size);
+	world_settle(stage->world, 10 * NS_PER_S);
 }
 
 /* What it acknowledged is not here yet, as in a member that is behind, and then its disk has less. */
-bool test_who_is_behind_remembers_what_a_copy_had(char *why, size_t size)
+void test_who_is_behind_remembers_what_a_copy_had(struct stage *stage)
 {
-	struct stage stage;
 	struct agree_stats stats;
 	struct cpg_ack ack;
 	uint64_t copy;
 
-	stage_set_up(&stage, 3, 3);
-	stage_stats_of(&stage, stage.one, &stats);
+	stage_stats_of(stage, stage->one, &stats);
 	copy = stats.copy;
-	ack = (struct cpg_ack){to_le64(stage.log_id[stage.one]), to_le64(stats.last + 5)};
-	stage_say(&stage, stage.one, CPG_TYPE_ACK, stats.term, &ack, sizeof(ack));
-	stage_run_ms(&stage, 20);
-	user_kill(&stage.world->users[stage.other], true); /* all say their states again */
-	stage_run_ms(&stage, 500);
-	(void)user_start(&stage.world->users[stage.other]);
-	world_settle(stage.world, 10 * NS_PER_S);
-	stage_run_ms(&stage, 1000);
-	stage_stats_of(&stage, stage.one, &stats);
+	ack = (struct cpg_ack){to_le64(stage->log_id[stage->one]), to_le64(stats.last + 5)};
+	stage_say(stage, stage->one, CPG_TYPE_ACK, stats.term, &ack, sizeof(ack));
+	stage_run_ms(stage, 20);
+	user_kill(&stage->world->users[stage->other], true); /* all say their states again */
+	stage_run_ms(stage, 500);
+	(void)user_start(&stage->world->users[stage->other]);
+	world_settle(stage->world, 10 * NS_PER_S);
+	stage_run_ms(stage, 1000);
+	stage_stats_of(stage, stage->one, &stats);
 	if (stats.copy == copy)
-		world_broken(stage.world, "a copy that lacks what it acknowledged counts");
+		world_broken(stage->world, "a copy that lacks what it acknowledged counts");
 	if (stats.voters != 3)
-		world_broken(stage.world, "there are %u voters", stats.voters);
-	return stage_tear_down(&stage, why, size);
+		world_broken(stage->world, "there are %u voters", stats.voters);
 }

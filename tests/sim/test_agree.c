@@ -59,7 +59,7 @@ static int run_directed(enum rule rule)
 
 		if (rule != RULE_COUNT && directed_table[i].rule != rule)
 			continue;
-		if (directed_table[i].run(why, sizeof(why)))
+		if (directed_run(&directed_table[i], why, sizeof(why)))
 			continue;
 		printf("%s: FAILED: %s\n", directed_table[i].name, why);
 		rc = 1;
