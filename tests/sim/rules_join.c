@@ -40,6 +40,17 @@ static void until_expanded(struct stage *s)
 	sim_log_set_delay(s->herd->log, NS_PER_MS, 2 * NS_PER_MS);
 }
 
+/* P dies, A loses its power and comes back alone: @ms later it leads, and what it serves is judged. */
+static void lose_all_but_what_a_synced(struct stage *s, uint64_t ms)
+{
+	herd_cut_power(s->herd, s->a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
+	herd_kill(s->herd, s->p, SIM_DEATH_CERTAIN);
+	herd_start(s->herd, s->a);
+	stage_until_led_by(s, s->a, ms);
+	stage_open(s, s->a);
+	assert_int_equal(herd_read(s->herd, s->a, 0, 4 * KIB), 0);
+}
+
 /* Acknowledged by P alone; then J is in sync, leads, and never had it (W3). */
 static void a_write_while_an_expand_is_undecided(uint64_t seed)
 {
@@ -67,12 +78,7 @@ static void a_flush_while_an_expand_is_undecided(uint64_t seed)
 	assert_int_equal(herd_flush(s.herd, s.p), 0);
 	assert_false(stage_is_in_sync_at(&s, s.p, s.a));
 	until_expanded(&s);
-	herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
-	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
-	herd_start(s.herd, s.a);
-	stage_until_led_by(&s, s.a, 10000);
-	stage_open(&s, s.a);
-	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	lose_all_but_what_a_synced(&s, 10000);
 	stage_end(&s);
 }
 
@@ -85,12 +91,7 @@ static void a_flush_that_one_member_did_not_hear_of(uint64_t seed)
 	stage_set(&s, "power_loss_wait", 1000);
 	assert_int_equal(herd_write(s.herd, s.p, 0, 4 * KIB), 0);
 	assert_int_equal(herd_flush(s.herd, s.p), 0);
-	herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
-	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
-	herd_start(s.herd, s.a);
-	stage_until_led_by(&s, s.a, 10000);
-	stage_open(&s, s.a);
-	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	lose_all_but_what_a_synced(&s, 10000);
 	stage_end(&s);
 }
 
@@ -394,12 +395,7 @@ static void a_flush_during_which_a_store_joins(uint64_t seed)
 	assert_false(stage_is_in_sync_at(&s, s.p, s.a));
 	assert_int_equal(herd_flush(s.herd, s.p), 0);
 	assert_true(stage_is_in_sync_at(&s, s.p, s.a));
-	herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
-	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
-	herd_start(s.herd, s.a);
-	stage_until_led_by(&s, s.a, 10000);
-	stage_open(&s, s.a);
-	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	lose_all_but_what_a_synced(&s, 10000);
 	stage_end(&s);
 }
 
@@ -420,12 +416,7 @@ static void a_fua_that_one_member_has_not_synced(uint64_t seed)
 	herd_run(s.herd, 2);
 	assert_int_equal(herd_write(s.herd, s.p, 1 * MIB, 4 * KIB), 0);
 	herd_run(s.herd, 50);
-	herd_cut_power(s.herd, s.a, SIM_DEATH_CERTAIN, SIM_DROP_UNSYNCED);
-	herd_kill(s.herd, s.p, SIM_DEATH_CERTAIN);
-	herd_start(s.herd, s.a);
-	stage_until_led_by(&s, s.a, 20000);
-	stage_open(&s, s.a);
-	assert_int_equal(herd_read(s.herd, s.a, 0, 4 * KIB), 0);
+	lose_all_but_what_a_synced(&s, 20000);
 	stage_drop(&s); /* what was not to be synced may be gone */
 }
 
