@@ -1,4 +1,5 @@
 /* lib/net on io_uring: the common suite, and what only threads show. */
+#include "tests/unit/count_allocations.h"
 #include "tests/unit/net_suite.h"
 
 #include <pthread.h>
@@ -51,33 +52,6 @@ int bed_teardown(void **state)
 
 /* ---- memory ---- */
 
-static unsigned long allocations;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-	allocations++;
-	return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	allocations++;
-	return __real_calloc(count, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-	allocations++;
-	return __real_aligned_alloc(alignment, size);
-}
-
 /* Once a connection has warmed up, its requests cost no memory of malloc's on either side. */
 static void test_requests_allocate_nothing_in_the_steady_state(void **state)
 {
@@ -89,7 +63,7 @@ static void test_requests_allocate_nothing_in_the_steady_state(void **state)
 
 	for (unsigned round = 0; round < WARM + ROUNDS; round++) {
 		if (round == WARM)
-			before = allocations;
+			before = count_allocations();
 		for (unsigned i = 0; i < CALLS; i++) {
 			uint32_t size = i % 16 == 0 ? 40000 : 4096;
 			test_call_init(&calls[i], OP_ECHO, i, 0);
@@ -104,7 +78,7 @@ static void test_requests_allocate_nothing_in_the_steady_state(void **state)
 		}
 	}
 	/* What the caches keep may still grow by a handful: by no means by request. */
-	assert_in_range(allocations - before, 0, ROUNDS / 10);
+	assert_in_range(count_allocations() - before, 0, ROUNDS / 10);
 	free(calls);
 	rig_free(rig);
 }
