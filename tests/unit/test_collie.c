@@ -5,48 +5,9 @@
 
 #include "lib/base/err.h"
 #include "lib/base/size.h"
-#include "tests/unit/collie_run.h"
-#include "tests/unit/fake_sheep.h"
-
-static char address[128], path[64];
-static struct fake_sheep *sheep;
-
-#define RUN(...)    collie_run_argv(address, false, COLLIE_ARGS(__VA_ARGS__))
-#define SCRIPT(...) fake_sheep_script(sheep, (const struct fake_step[]){__VA_ARGS__, {0}})
-
-/* Run a command line; then the script must be used up. */
-#define EXPECT(exit, out, err, ...)                                            \
-	do {                                                                   \
-		collie_run_expect(__LINE__, RUN(__VA_ARGS__), exit, out, err); \
-		fake_sheep_check(sheep);                                       \
-	} while (0)
-
-/* With --json: what was printed is the document that the sheep gave, by value. */
-static void expect_json(struct collie_run run, const char *document)
-{
-	struct json_tokener *tokener = json_tokener_new();
-	struct json_object *want = json_tokener_parse(document);
-	size_t size = strlen(run.out);
-
-	assert_int_equal(run.exit, 0);
-	assert_string_equal(run.err, "");
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	struct json_object *got = json_tokener_parse_ex(tokener, run.out, (int)size - 1);
-	assert_int_equal(json_tokener_get_error(tokener), json_tokener_success);
-	assert_int_equal(run.out[size - 1], '\n');
-	if (!json_object_equal(want, got))
-		fail_msg("printed: %s\nnot: %s", run.out, document);
-	json_object_put(want);
-	json_object_put(got);
-	json_tokener_free(tokener);
-	collie_run_done(&run);
-	fake_sheep_check(sheep);
-}
+#include "tests/unit/collie_bed.h"
 
 /* ---- answers ---- */
-
-#define UUID1 "11111111-aaaa-4aaa-8aaa-000000000001"
-#define UUID2 "22222222-bbbb-4bbb-8bbb-000000000002"
 
 static const char nodes[] =
 	"[{\"id\":1,\"address\":\"127.0.0.1:7001\",\"zone\":\"zone1\",\"status\":\"up\","
@@ -92,9 +53,10 @@ static void test_cluster_format_sends_what_was_said(void **state)
 	SCRIPT({ADMIN_OP_CLUSTER_FORMAT,
 		"{\"copies\":2,\"min_insync\":1,\"pgs\":64,\"force\":true}", 0,
 		INFO("healthy", "[]")});
-	expect_json(RUN("--json", "cluster", "format", "--copies", "2", "--min-insync=1", "--pgs",
-			"64", "--force"),
-		    INFO("healthy", "[]"));
+	collie_bed_expect_json(*state,
+			       RUN("--json", "cluster", "format", "--copies", "2", "--min-insync=1",
+				   "--pgs", "64", "--force"),
+			       INFO("healthy", "[]"));
 	SCRIPT({ADMIN_OP_CLUSTER_FORMAT, NULL, -EEXIST,
 		"{\"error\":\"the cluster is formatted already\",\"code\":\"exists\"}"});
 	EXPECT(COLLIE_EXISTS, "", "collie: cluster format: the cluster is formatted already\n",
@@ -130,7 +92,7 @@ static void test_cluster_info_shows_the_nodes_too(void **state)
 	SCRIPT({ADMIN_OP_CLUSTER_INFO, NULL, 0, document});
 	EXPECT(0, text, "", "cluster", "info");
 	SCRIPT({ADMIN_OP_CLUSTER_INFO, NULL, 0, document});
-	expect_json(RUN("cluster", "info", "--json"), document);
+	collie_bed_expect_json(*state, RUN("cluster", "info", "--json"), document);
 	/* before the format, and from a sheep that says less than today's */
 	SCRIPT({ADMIN_OP_CLUSTER_INFO, NULL, 0, "{\"uuid\":null,\"status\":\"unformatted\"}"});
 	EXPECT(0, "cluster  -\nstatus   unformatted\n", "", "cluster", "info");
@@ -181,12 +143,12 @@ static void test_progress_is_for_terminals(void **state)
 {
 	SCRIPT({ADMIN_OP_CLUSTER_INFO, NULL, 0, INFO("degraded", "[]")},
 	       {ADMIN_OP_CLUSTER_INFO, NULL, 0, INFO("healthy", "[]")});
-	struct collie_run run = collie_run_argv(address, true, COLLIE_ARGS("cluster", "wait"));
+	struct collie_run run = collie_run_argv(BED->address, true, COLLIE_ARGS("cluster", "wait"));
 
 	collie_run_expect(__LINE__, run, 0, "the cluster is healthy\n",
 			  "\r\033[Kthe cluster is degraded, 12 objects (5 MiB) are missing; "
 			  "nodes up: 0\r\033[K");
-	fake_sheep_check(sheep);
+	fake_sheep_check(BED->sheep);
 }
 
 static void test_cluster_shutdown_names_the_nodes(void **state)
@@ -200,7 +162,7 @@ static void test_lists_are_tables(void **state)
 	SCRIPT({ADMIN_OP_NODE_LIST, NULL, 0, nodes});
 	EXPECT(0, nodes_table, "", "node", "list");
 	SCRIPT({ADMIN_OP_NODE_LIST, NULL, 0, nodes});
-	expect_json(RUN("--json", "node", "list"), nodes);
+	collie_bed_expect_json(*state, RUN("--json", "node", "list"), nodes);
 
 	SCRIPT({ADMIN_OP_STORE_LIST, NULL, 0,
 		"[{\"uuid\":\"" UUID1
@@ -268,7 +230,7 @@ static void test_volumes_are_made_shown_and_deleted(void **state)
 	SCRIPT({ADMIN_OP_VDI_CREATE, "{\"name\":\"-odd\",\"size\":512}", 0, VOLUME("-odd")});
 	EXPECT(0, NULL, "", "vdi", "create", "--", "-odd", "512");
 	SCRIPT({ADMIN_OP_VDI_INFO, "{\"name\":\"db\"}", 0, VOLUME("db")});
-	expect_json(RUN("--json", "vdi", "info", "db"), VOLUME("db"));
+	collie_bed_expect_json(*state, RUN("--json", "vdi", "info", "db"), VOLUME("db"));
 	SCRIPT({ADMIN_OP_VDI_DELETE, "{\"name\":\"db\"}", 0, "{\"name\":\"db\",\"id\":5}"});
 	EXPECT(0, "volume 'db' is deleted\n", "", "vdi", "delete", "db");
 }
@@ -296,7 +258,7 @@ static void test_cluster_health_tells_stories(void **state)
 	       "  so\n",
 	       "", "cluster", "health");
 	SCRIPT({ADMIN_OP_CLUSTER_HEALTH, NULL, 0, long_story});
-	expect_json(RUN("--json", "cluster", "health"), long_story);
+	collie_bed_expect_json(*state, RUN("--json", "cluster", "health"), long_story);
 	SCRIPT({ADMIN_OP_CLUSTER_HEALTH, NULL, 0, "{\"status\":\"healthy\",\"problems\":[]}"});
 	EXPECT(0, "the cluster is healthy\nnothing to report\n", "", "cluster", "health");
 }
@@ -358,7 +320,8 @@ static void test_volumes_are_renamed_resized_and_set(void **state)
 	EXPECT(0, NULL, "", "vdi", "resize", "db", "1T");
 	SCRIPT({ADMIN_OP_VDI_RESIZE, "{\"name\":\"db\",\"size\":1024,\"shrink\":true}", 0,
 		VOLUME("db")});
-	expect_json(RUN("vdi", "resize", "db", "1K", "--shrink", "--json"), VOLUME("db"));
+	collie_bed_expect_json(*state, RUN("vdi", "resize", "db", "1K", "--shrink", "--json"),
+			       VOLUME("db"));
 	SCRIPT({ADMIN_OP_VDI_SET, "{\"name\":\"db\",\"key\":\"access\",\"value\":\"shared\"}", 0,
 		VOLUME("db")});
 	EXPECT(0, NULL, "", "vdi", "set", "db", "access", "shared");
@@ -410,13 +373,13 @@ static void test_pages_become_one_list(void **state)
 	       {ADMIN_OP_VDI_LIST, "{\"after\":\"b\"}", 0, "[{\"name\":\"c\"}]",
 		.flags = ADMIN_REPLY_MORE},
 	       {ADMIN_OP_VDI_LIST, "{\"after\":\"c\"}", 0, "[]"});
-	expect_json(RUN("--json", "vdi", "list"),
-		    "[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"c\"}]");
+	collie_bed_expect_json(*state, RUN("--json", "vdi", "list"),
+			       "[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"c\"}]");
 	SCRIPT({ADMIN_OP_PG_LIST, "{\"not_clean\":true}", 0, "[{\"id\":9},{\"id\":10}]",
 		.flags = ADMIN_REPLY_MORE},
 	       {ADMIN_OP_PG_LIST, "{\"not_clean\":true,\"after\":10}", 0, "[{\"id\":1048576}]"});
-	expect_json(RUN("--json", "pg", "list", "--not-clean"),
-		    "[{\"id\":9},{\"id\":10},{\"id\":1048576}]");
+	collie_bed_expect_json(*state, RUN("--json", "pg", "list", "--not-clean"),
+			       "[{\"id\":9},{\"id\":10},{\"id\":1048576}]");
 }
 
 static void test_a_large_list_arrives_whole(void **state)
@@ -432,114 +395,13 @@ static void test_a_large_list_arrives_whole(void **state)
 	page[used++] = ']';
 	page[used] = '\0';
 	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, page});
-	expect_json(RUN("--json", "vdi", "list"), page);
+	collie_bed_expect_json(*state, RUN("--json", "vdi", "list"), page);
 	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, page});
 	EXPECT(0, NULL, "", "vdi", "list");
 	free(page);
 }
 
-/* ---- a sheep that is broken, hostile or slow ---- */
-
-static void expect_senseless(int line, const char *argument, const char *why)
-{
-	struct collie_run run =
-		collie_run_argv(address, false, COLLIE_ARGS(argument, "list", "--json"));
-	char want[64];
-
-	snprintf(want, sizeof(want), "collie: %s list: the sheep's answer ", argument);
-	if (run.exit != COLLIE_UNREACHABLE || strncmp(run.err, want, strlen(want)) != 0 ||
-	    !strstr(run.err, why) || !strstr(run.out, "\"code\": \"protocol\""))
-		fail_msg("line %d: exit %d: %s%s", line, run.exit, run.err, run.out);
-	collie_run_done(&run);
-	fake_sheep_check(sheep);
-}
-
-static void test_answers_that_are_not_json_are_2(void **state)
-{
-	static const char *const garbage[] = {
-		"{",
-		"[",
-		"[}",
-		"[] x",
-		"[][]",
-		"nonsense",
-		"\"text\"",
-		"5",
-		"null",
-		"true",
-		"[{\"name\":\"a\"]",
-		"{\"name\":}",
-		"[{'name':'a'}]",
-		"[1,]",
-		"[{\"name\":\"\xff\"}]",
-		"\x01\x02\x03",
-		"[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]",
-		"[] /* comment */ []",
-	};
-
-	for (size_t i = 0; i < ARRAY_COUNT(garbage); i++) {
-		SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, garbage[i]});
-		expect_senseless(__LINE__, "vdi", "");
-	}
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, NULL}); /* nothing at all */
-	expect_senseless(__LINE__, "vdi", "is not JSON (0 bytes)");
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[]\0[]", .reply_size = 5});
-	expect_senseless(__LINE__, "vdi", "is not JSON");
-}
-
-static void test_answers_of_the_wrong_kind_are_2(void **state)
-{
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "{}"});
-	expect_senseless(__LINE__, "vdi", "a list was asked for");
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[1]"});
-	expect_senseless(__LINE__, "vdi", "no key");
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[{\"size\":1}]"});
-	expect_senseless(__LINE__, "vdi", "no key");
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[{\"name\":\"b\"},{\"name\":\"a\"}]"});
-	expect_senseless(__LINE__, "vdi", "not in order");
-	SCRIPT({ADMIN_OP_NODE_LIST, NULL, 0, "[{\"id\":1},{\"id\":1}]"});
-	expect_senseless(__LINE__, "node", "not in order");
-	SCRIPT({ADMIN_OP_NODE_LIST, NULL, 0, "[{\"id\":1},{\"id\":\"2\"}]"});
-	expect_senseless(__LINE__, "node", "not in order");
-	/* pages without an end */
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[]", .flags = ADMIN_REPLY_MORE});
-	expect_senseless(__LINE__, "vdi", "empty page");
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[{\"name\":\"a\"}]", .flags = ADMIN_REPLY_MORE},
-	       {ADMIN_OP_VDI_LIST, "{\"after\":\"a\"}", 0, "[{\"name\":\"a\"}]",
-		.flags = ADMIN_REPLY_MORE});
-	expect_senseless(__LINE__, "vdi", "not in order");
-
-	SCRIPT({ADMIN_OP_CLUSTER_INFO, NULL, 0, "[]"});
-	EXPECT(COLLIE_UNREACHABLE, "",
-	       "collie: cluster info: the sheep's answer makes no sense: an object was asked for\n",
-	       "cluster", "info");
-	/* what is in an object is shown as what it is */
-	SCRIPT({ADMIN_OP_VDI_INFO, "{\"name\":\"x\"}", 0,
-		"{\"name\":[[\"a\"],{}],\"size\":\"big\",\"opened_by\":7,\"snapshots\":{\"a\":1}}"});
-	EXPECT(0, NULL, "", "vdi", "info", "x");
-}
-
-static void test_a_silent_sheep_times_out_with_6(void **state)
-{
-	SCRIPT({ADMIN_OP_VDI_CREATE, "{\"name\":\"a\",\"size\":512}", .action = FAKE_SILENCE});
-	EXPECT(COLLIE_BUSY, "",
-	       "collie: vdi create: no answer in time; what was asked may still happen\n",
-	       "--timeout", "0.2", "vdi", "create", "a", "512");
-	/* it was told to be a little faster than that */
-	assert_in_range(fake_sheep_deadline_ms(sheep), 150, 190);
-}
-
-static void test_a_lost_connection_leaves_the_outcome_open(void **state)
-{
-	SCRIPT({ADMIN_OP_VDI_CREATE, "{\"name\":\"a\",\"size\":512}", .action = FAKE_HANG_UP});
-	struct collie_run run = RUN("--json", "vdi", "create", "a", "512");
-
-	assert_int_equal(run.exit, COLLIE_UNREACHABLE);
-	assert_non_null(strstr(run.err, "whether it was done is not known"));
-	assert_non_null(strstr(run.out, "\"code\": \"connection_lost\""));
-	collie_run_done(&run);
-	fake_sheep_check(sheep); /* it was not sent a second time */
-}
+/* ---- other addresses, and completion ---- */
 
 static void test_tcp_and_host_names_work_too(void **state)
 {
@@ -563,7 +425,7 @@ static void test_names_of_volumes_are_completed(void **state)
 		"[{\"name\":\"data\"},{\"name\":\"db\"},{\"name\":\"wiki\"}]"});
 	EXPECT(0, "data\ndb\n", "", "complete", "vdi", "delete", "d");
 	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[{\"name\":\"a b\"},{\"name\":\"c\"}]"});
-	EXPECT(0, "c\n", "", "complete", "-s", address, "vdi", "info", "");
+	EXPECT(0, "c\n", "", "complete", "-s", BED->address, "vdi", "info", "");
 }
 
 static void test_other_things_are_completed_too(void **state)
@@ -579,75 +441,6 @@ static void test_other_things_are_completed_too(void **state)
 	EXPECT(0, UUID2 "\n", "", "complete", "store", "set", "2");
 	EXPECT(0, "weight\n", "", "complete", "store", "set", UUID1, "");
 	EXPECT(0, "access\ndurability\n", "", "complete", "vdi", "set", "db", "");
-}
-
-/* A sheep that no longer (or not yet) speaks our version says so, and both ranges are named. */
-static void test_no_common_version_is_2(void **state)
-{
-	struct fake_sheep *other = fake_sheep_start("127.0.0.1:0", 77);
-	struct collie_run run = RUN("-s", fake_sheep_address(other), "vdi", "list");
-
-	assert_int_equal(run.exit, COLLIE_UNREACHABLE);
-	assert_non_null(strstr(run.err, "77"));
-	assert_non_null(strstr(run.err, "version"));
-	assert_null(strstr(run.err, "is a sheep running there"));
-	collie_run_done(&run);
-	fake_sheep_stop(other);
-}
-
-/* Nothing is waited for longer than was said, also where nobody answers HELLO. */
-static void test_a_stopped_sheep_is_2_when_the_time_is_over(void **state)
-{
-	char other[128];
-
-	snprintf(other, sizeof(other), "unix:%s.raw", path);
-	struct fake_socket *raw = fake_socket_start(other + strlen("unix:"), "", 0, false);
-	struct collie_run run = RUN("-s", other, "--timeout", "0.2", "cluster", "wait");
-
-	assert_int_equal(run.exit, COLLIE_UNREACHABLE);
-	assert_non_null(strstr(run.err, "no answer in time"));
-	collie_run_done(&run);
-	fake_socket_stop(raw);
-}
-
-/* Bytes that are no protocol at all: exit 2 and one line, soon. */
-static void test_garbage_on_the_socket_is_2(void **state)
-{
-	static uint8_t bytes[4096];
-	static const struct {
-		uint32_t size;
-		int fill;
-		bool hang_up;
-	} rows[] = {{0, 0, true},	{1, 'x', true},	  {64, 0, true},
-		    {4096, 0xff, true}, {4096, 0, false}, {63, 'S', true}};
-	char other[128];
-
-	snprintf(other, sizeof(other), "unix:%s.raw", path);
-	for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
-		memset(bytes, rows[i].fill, sizeof(bytes));
-		struct fake_socket *raw = fake_socket_start(other + strlen("unix:"), bytes,
-							    rows[i].size, rows[i].hang_up);
-		struct collie_run run = RUN("-s", other, "cluster", "info");
-		if (run.exit != COLLIE_UNREACHABLE || run.out[0] ||
-		    !strstr(run.err, "is that the admin address of a sheep?\n"))
-			fail_msg("row %zu: exit %d: %s%s", i, run.exit, run.out, run.err);
-		collie_run_done(&run);
-		fake_socket_stop(raw);
-	}
-}
-
-static int start(void **state)
-{
-	snprintf(path, sizeof(path), "/tmp/test_collie.%d", (int)getpid());
-	snprintf(address, sizeof(address), "unix:%s", path);
-	sheep = fake_sheep_start(address, ADMIN_VERSION_MAX);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	fake_sheep_stop(sheep);
-	return 0;
 }
 
 int main(void)
@@ -670,16 +463,9 @@ int main(void)
 		cmocka_unit_test(test_refusals_have_their_exit_codes),
 		cmocka_unit_test(test_pages_become_one_list),
 		cmocka_unit_test(test_a_large_list_arrives_whole),
-		cmocka_unit_test(test_answers_that_are_not_json_are_2),
-		cmocka_unit_test(test_answers_of_the_wrong_kind_are_2),
-		cmocka_unit_test(test_a_silent_sheep_times_out_with_6),
-		cmocka_unit_test(test_a_lost_connection_leaves_the_outcome_open),
 		cmocka_unit_test(test_tcp_and_host_names_work_too),
 		cmocka_unit_test(test_names_of_volumes_are_completed),
 		cmocka_unit_test(test_other_things_are_completed_too),
-		cmocka_unit_test(test_no_common_version_is_2),
-		cmocka_unit_test(test_a_stopped_sheep_is_2_when_the_time_is_over),
-		cmocka_unit_test(test_garbage_on_the_socket_is_2),
 	};
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, collie_bed_setup, collie_bed_teardown);
 }
