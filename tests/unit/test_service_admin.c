@@ -1,216 +1,10 @@
-/*
- * The admin ops over a made-up network: requests are handed to the handlers as lib/net would, and
- * every one must be answered exactly once, whatever is in it.
- */
-#include "tests/unit/service_rig.h"
+/* The admin ops of a sheep: every one must be answered exactly once, whatever is in it. */
+#include "tests/unit/admin_bench.h"
 
-#include <json-c/json.h>
 #include <stdio.h>
 
-#include "include/proto/admin.h"
 #include "lib/base/random.h"
 #include "sheep/service/admin.h"
-#include "sheep/service/figures.h"
-#include "sheep/service/node_priv.h"
-
-/* ---- the made-up network ---- */
-
-struct question {
-	struct net_request request;
-	struct admin_request body;
-	int replies;
-	int status;
-	uint32_t flags;
-	char text[ADMIN_REPLY_MAX];
-};
-
-static struct net_service served;
-
-int net_serve(struct net *net, const struct net_service *service)
-{
-	served = *service;
-	return 0;
-}
-
-int net_listen(struct net *net, const char *address, const struct net_listener_options *options,
-	       struct net_listener **out, struct error *err)
-{
-	*out = NULL;
-	return 0;
-}
-
-const char *net_listener_address(const struct net_listener *listener)
-{
-	return "unix:/made-up";
-}
-
-void net_listener_close(struct net_listener *listener)
-{
-}
-
-void *net_request_context(const struct net_request *request)
-{
-	return served.context;
-}
-
-void net_reply(struct net_request *request, int status, const void *body, uint32_t body_size,
-	       const struct slice *slices, uint32_t slice_count)
-{
-	struct question *question = (struct question *)request;
-	const struct admin_reply *reply = body;
-
-	question->replies++;
-	question->status = status;
-	question->flags = from_le32(reply->flags);
-	question->text[0] = '\0';
-	for (uint32_t i = 0; i < slice_count; i++) {
-		assert_true(slices[i].size < sizeof(question->text));
-		memcpy(question->text, slices[i].data, slices[i].size);
-		question->text[slices[i].size] = '\0';
-		buffer_put(slices[i].buffer);
-	}
-}
-
-void net_reply_status(struct net_request *request, int status)
-{
-	const struct admin_reply none = {0};
-
-	net_reply(request, status, &none, sizeof(none), NULL, 0);
-}
-
-/* ---- the other sheep say nothing ---- */
-
-static uint32_t silent_node = 2;
-
-static void on_figures(struct loop_timer *timer)
-{
-	struct figures_query *query = container_of_type(timer, struct figures_query, timer);
-
-	query->figures =
-		(struct figures){.objects_missing = 5, .unknown_count = 1, .unknown = &silent_node};
-	query->done(query, &query->figures);
-}
-
-void figures_ask(struct figures_service *service, struct figures_query *query, uint32_t pg,
-		 uint64_t deadline_ns)
-{
-	struct loop *loop = (struct loop *)service;
-
-	query->timer = (struct loop_timer){.fire = on_figures};
-	loop_timer_start(loop, &query->timer, loop_now(loop));
-}
-
-void figures_done(struct figures *figures)
-{
-}
-
-const struct figures_store *figures_of_store(const struct figures *figures, uint32_t store)
-{
-	return NULL;
-}
-
-/* ---- a sheep around it ---- */
-
-struct bench {
-	struct rig *rig;
-	struct settings settings;
-	struct worker worker;
-	struct node node;
-	struct question question;
-};
-
-static int setup(void **state)
-{
-	struct bench *bench = calloc(1, sizeof(*bench));
-	static const char *addresses[] = {"unix:/run/sheepfold/admin.sock"};
-	struct error err = {0};
-
-	bench->rig = rig_new(NULL, 1);
-	rig_start_all(bench->rig, 1);
-	struct rig_node *first = &bench->rig->nodes[0];
-	memcpy((void *)&bench->settings.admin.items[0], &addresses[0], sizeof(addresses[0]));
-	bench->settings.admin.count = 1;
-	bench->worker.loop = first->loop;
-	bench->node.settings = &bench->settings;
-	bench->node.workers = &bench->worker;
-	bench->node.worker_count = 1;
-	bench->node.state = first->state;
-	bench->node.caretaker = first->caretaker;
-	bench->node.figures = (struct figures_service *)first->loop;
-	bench->node.phase = NODE_RUNNING;
-	bench->node.id = 1;
-	assert_int_equal(admin_new(&bench->node, &bench->node.admin, &err), 0);
-	*state = bench;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct bench *bench = *state;
-
-	admin_stop(bench->node.admin);
-	admin_free(bench->node.admin); /* asserts that no call is left */
-	rig_free(bench->rig);
-	free(bench);
-	return 0;
-}
-
-static void send(struct bench *bench, struct question *question, uint16_t op, const void *payload,
-		 size_t size, uint32_t deadline_ms)
-{
-	memset(&question->request, 0, sizeof(question->request));
-	question->replies = 0;
-	question->body = (struct admin_request){.deadline_ms = to_le32(deadline_ms)};
-	question->request.op = op;
-	question->request.body = &question->body;
-	question->request.body_size = sizeof(question->body);
-	/* Not closed by a zero, as from a wire. */
-	uint8_t *copy = malloc(size ? size : 1);
-	memcpy(copy, payload, size);
-	question->request.payload = (struct slice){.data = copy, .size = (uint32_t)size};
-	assert_non_null(served.protocol->ops[op].handle);
-	served.protocol->ops[op].handle(&question->request);
-	for (unsigned i = 0; i < 200 && !question->replies && deadline_ms == 0; i++)
-		rig_run(bench->rig, 5);
-	free(copy); /* arguments are parsed before the handler returns */
-}
-
-/* Ask, and give the answer's document; the caller's. */
-static struct json_object *ask(struct bench *bench, uint16_t op, const char *arguments)
-{
-	send(bench, &bench->question, op, arguments, strlen(arguments), 0);
-	assert_int_equal(bench->question.replies, 1);
-	struct json_object *document = json_tokener_parse(bench->question.text);
-	assert_non_null(document);
-	return document;
-}
-
-static const char *text_of_key(struct json_object *document, const char *key)
-{
-	struct json_object *value;
-
-	assert_true(json_object_object_get_ex(document, key, &value));
-	return json_object_get_string(value);
-}
-
-static void expect(struct bench *bench, uint16_t op, const char *arguments, int status)
-{
-	struct json_object *document = ask(bench, op, arguments);
-
-	if (bench->question.status != status)
-		fail_msg("%s: %d, not %d: %s", arguments, bench->question.status, status,
-			 bench->question.text);
-	if (status < 0) {
-		assert_string_not_equal(text_of_key(document, "error"), "");
-		assert_string_not_equal(text_of_key(document, "code"), "");
-	}
-	json_object_put(document);
-}
-
-static void format(struct bench *bench)
-{
-	expect(bench, ADMIN_OP_CLUSTER_FORMAT, "{\"copies\": 1, \"pgs\": 16}", 0);
-}
 
 /* ---- hostile arguments ---- */
 
@@ -233,23 +27,23 @@ static void test_what_is_no_object_of_json_is_invalid(void **state)
 		"{\"size\": 1e999}x",
 		"\xef\xbb\xbf{}",
 	};
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	format(bench);
+	admin_bench_format(bench);
 	for (unsigned i = 0; i < ARRAY_COUNT(garbage); i++)
-		expect(bench, ADMIN_OP_VDI_CREATE, garbage[i], -EINVAL);
+		admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, garbage[i], -EINVAL);
 }
 
 static void test_deep_nesting_is_invalid(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 	char deep[60000];
 	size_t n = 0;
 
 	n += (size_t)sprintf(deep, "{\"set\": ");
 	memset(deep + n, '[', 50000);
 	deep[n + 50000] = '\0';
-	expect(bench, ADMIN_OP_VDI_CREATE, deep, -EINVAL);
+	admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, deep, -EINVAL);
 }
 
 static void test_wrong_values_are_named(void **state)
@@ -289,16 +83,17 @@ static void test_wrong_values_are_named(void **state)
 		{ADMIN_OP_CLUSTER_FORMAT, "{\"copies\": 1000}", "copies"},
 		{ADMIN_OP_CLUSTER_FORMAT, "{\"force\": \"yes\"}", "force"},
 	};
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	format(bench);
+	admin_bench_format(bench);
 	for (unsigned i = 0; i < ARRAY_COUNT(cases); i++) {
-		struct json_object *document = ask(bench, cases[i].op, cases[i].arguments);
+		struct json_object *document =
+			admin_bench_ask(bench, cases[i].op, cases[i].arguments);
 		if (bench->question.status != -EINVAL)
 			fail_msg("%s: %s", cases[i].arguments, bench->question.text);
-		if (!strstr(text_of_key(document, "error"), cases[i].word))
+		if (!strstr(admin_bench_text(document, "error"), cases[i].word))
 			fail_msg("%s: %s", cases[i].arguments, bench->question.text);
-		assert_string_equal(text_of_key(document, "code"), "invalid");
+		assert_string_equal(admin_bench_text(document, "code"), "invalid");
 		json_object_put(document);
 	}
 	assert_int_equal(cluster_volume_count(state_map(bench->node.state)), 0);
@@ -309,19 +104,20 @@ static void test_any_bytes_get_one_answer(void **state)
 {
 	static const char good[] =
 		"{\"name\": \"a\", \"size\": 4096, \"after\": 1, \"set\": {\"access\": \"shared\"}}";
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 	struct random *random = sim_random(bench->rig->world);
 	char bytes[sizeof(good)];
 
-	format(bench);
+	admin_bench_format(bench);
 	for (unsigned i = 0; i < 3000; i++) {
 		uint16_t op = (uint16_t)random_below(random, ADMIN_OP_END);
-		if (!served.protocol->ops[op].handle || op == ADMIN_OP_CLUSTER_SHUTDOWN)
+		if (!admin_bench_is_served(op) || op == ADMIN_OP_CLUSTER_SHUTDOWN)
 			continue;
 		memcpy(bytes, good, sizeof(bytes));
 		for (uint64_t n = random_below(random, 6); n > 0; n--)
 			bytes[random_below(random, sizeof(bytes))] = (char)random_u64(random);
-		send(bench, &bench->question, op, bytes, random_below(random, sizeof(bytes)), 0);
+		admin_bench_send(bench, &bench->question, op, bytes,
+				 random_below(random, sizeof(bytes)), 0);
 		assert_int_equal(bench->question.replies, 1);
 	}
 }
@@ -330,45 +126,49 @@ static void test_any_bytes_get_one_answer(void **state)
 
 static void test_volume_lives_and_dies(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 	struct json_object *document;
 
-	expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 4096}", -E_NOT_FORMATTED);
-	format(bench);
-	expect(bench, ADMIN_OP_CLUSTER_FORMAT, "", -EEXIST);
-	document = ask(bench, ADMIN_OP_VDI_CREATE,
-		       "{\"name\": \"a\", \"size\": 4096, \"set\": {\"owner.team\": \"x\"}, "
-		       "\"unknown\": [1]}");
+	admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 4096}",
+			   -E_NOT_FORMATTED);
+	admin_bench_format(bench);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_FORMAT, "", -EEXIST);
+	document = admin_bench_ask(
+		bench, ADMIN_OP_VDI_CREATE,
+		"{\"name\": \"a\", \"size\": 4096, \"set\": {\"owner.team\": \"x\"}, "
+		"\"unknown\": [1]}");
 	assert_int_equal(bench->question.status, 0);
-	assert_string_equal(text_of_key(document, "name"), "a");
+	assert_string_equal(admin_bench_text(document, "name"), "a");
 	assert_non_null(strstr(bench->question.text, "\"owner.team\":\"x\""));
 	json_object_put(document);
-	expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 4096}", -EEXIST);
-	expect(bench, ADMIN_OP_VDI_INFO, "{\"name\": \"a\"}", 0);
-	expect(bench, ADMIN_OP_VDI_INFO, "{\"name\": \"b\"}", -E_NOT_FOUND);
-	expect(bench, ADMIN_OP_VDI_DELETE, "{\"name\": \"a\"}", 0);
-	expect(bench, ADMIN_OP_VDI_DELETE, "{\"name\": \"a\"}", -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 4096}",
+			   -EEXIST);
+	admin_bench_expect(bench, ADMIN_OP_VDI_INFO, "{\"name\": \"a\"}", 0);
+	admin_bench_expect(bench, ADMIN_OP_VDI_INFO, "{\"name\": \"b\"}", -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_VDI_DELETE, "{\"name\": \"a\"}", 0);
+	admin_bench_expect(bench, ADMIN_OP_VDI_DELETE, "{\"name\": \"a\"}", -E_NOT_FOUND);
 }
 
 static void test_list_in_pages_has_every_row_once(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 	char arguments[400], after[300] = "";
 	unsigned rows = 0, pages = 0;
 	bool has_more = true;
 
-	format(bench);
+	admin_bench_format(bench);
 	for (unsigned i = 0; i < 2000; i++) {
 		snprintf(arguments, sizeof(arguments), "{\"name\": \"%0200u\", \"size\": 4096}", i);
-		expect(bench, ADMIN_OP_VDI_CREATE, arguments, 0);
+		admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, arguments, 0);
 	}
 	while (has_more) {
 		snprintf(arguments, sizeof(arguments), after[0] ? "{\"after\": \"%s\"}" : "{}",
 			 after);
-		struct json_object *page = ask(bench, ADMIN_OP_VDI_LIST, arguments);
+		struct json_object *page = admin_bench_ask(bench, ADMIN_OP_VDI_LIST, arguments);
 		size_t count = json_object_array_length(page);
 		for (size_t i = 0; i < count; i++) {
-			const char *name = text_of_key(json_object_array_get_idx(page, i), "name");
+			const char *name =
+				admin_bench_text(json_object_array_get_idx(page, i), "name");
 			assert_true(strcmp(name, after) > 0);
 			snprintf(after, sizeof(after), "%s", name);
 		}
@@ -383,35 +183,35 @@ static void test_list_in_pages_has_every_row_once(void **state)
 
 static void test_sheep_that_do_not_answer_are_named(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	format(bench);
-	expect(bench, ADMIN_OP_CLUSTER_INFO, "", 0);
+	admin_bench_format(bench);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_INFO, "", 0);
 	assert_non_null(strstr(bench->question.text, "\"unknown_nodes\":[2]"));
 	assert_non_null(strstr(bench->question.text, "\"used\":null"));
 	assert_non_null(strstr(bench->question.text, "\"objects_missing\":5"));
-	expect(bench, ADMIN_OP_RECOVERY_INFO, "", 0);
+	admin_bench_expect(bench, ADMIN_OP_RECOVERY_INFO, "", 0);
 	assert_non_null(strstr(bench->question.text, "\"unknown_nodes\":[2]"));
 }
 
 /* ---- an operator's changes ---- */
 
 /* The answer has these words in it. */
-static void expect_words(struct bench *bench, uint16_t op, const char *arguments, int status,
+static void expect_words(struct admin_bench *bench, uint16_t op, const char *arguments, int status,
 			 const char *words)
 {
-	expect(bench, op, arguments, status);
+	admin_bench_expect(bench, op, arguments, status);
 	if (!strstr(bench->question.text, words))
 		fail_msg("%s: '%s' is not in %s", arguments, words, bench->question.text);
 }
 
 static void test_settings_are_set_within_their_bounds(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"copies\", \"value\": \"2\"}",
-	       -E_NOT_FORMATTED);
-	format(bench);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"copies\", \"value\": \"2\"}",
+			   -E_NOT_FORMATTED);
+	admin_bench_format(bench);
 	expect_words(bench, ADMIN_OP_CLUSTER_SETTINGS, "", 0, "\"key\":\"min_insync\"");
 	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"lease\", \"value\": \"800ms\"}", 0,
 		     "\"value\":\"800ms\",\"default\":\"1s\"");
@@ -421,29 +221,31 @@ static void test_settings_are_set_within_their_bounds(void **state)
 		     -EINVAL, "1/3 of lease");
 	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"lease\", \"value\": \"default\"}", 0,
 		     "\"value\":\"1s\"");
-	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"leash\", \"value\": \"1s\"}",
-	       -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"leash\", \"value\": \"1s\"}",
+			   -E_NOT_FOUND);
 	expect_words(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"min_insync\", \"value\": \"2\"}",
 		     -EINVAL, "copies");
-	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"copies\", \"value\": \"3\"}", 0);
-	expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"min_insync\", \"value\": \"2\"}", 0);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_SET, "{\"key\": \"copies\", \"value\": \"3\"}",
+			   0);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_SET,
+			   "{\"key\": \"min_insync\", \"value\": \"2\"}", 0);
 	const struct cluster_policy *policy = cluster_policy(state_map(bench->node.state), 0);
 	assert_int_equal(policy->copies, 3);
 	assert_int_equal(policy->min_insync, 2);
 	expect_words(bench, ADMIN_OP_RECOVERY_THROTTLE, "{\"rate\": 1048576}", 0,
 		     "\"throttle\":1048576");
-	expect(bench, ADMIN_OP_RECOVERY_THROTTLE, "{}", -EINVAL);
+	admin_bench_expect(bench, ADMIN_OP_RECOVERY_THROTTLE, "{}", -EINVAL);
 }
 
 static void test_nodes_and_stores_are_changed_by_name(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	format(bench);
+	admin_bench_format(bench);
 	rig_run(bench->rig, 500);
 	expect_words(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 1}", -EBUSY, "is up");
-	expect(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 9}", -E_NOT_FOUND);
-	expect(bench, ADMIN_OP_NODE_DRAIN, "{}", -EINVAL);
+	admin_bench_expect(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 9}", -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_NODE_DRAIN, "{}", -EINVAL);
 	expect_words(bench, ADMIN_OP_NODE_DRAIN, "{\"id\": 1}", 0, "\"status\":\"draining\"");
 	assert_non_null(strstr(bench->question.text, "\"copies\":16"));
 	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "there is no other store");
@@ -451,32 +253,34 @@ static void test_nodes_and_stores_are_changed_by_name(void **state)
 	expect_words(bench, ADMIN_OP_STORE_SET,
 		     "{\"uuid\": \"8001\", \"key\": \"weight\", \"value\": \"7\"}", 0,
 		     "\"weight\":7");
-	expect(bench, ADMIN_OP_STORE_SET,
-	       "{\"uuid\": \"8001\", \"key\": \"weight\", \"value\": \"x\"}", -EINVAL);
-	expect(bench, ADMIN_OP_STORE_SET,
-	       "{\"uuid\": \"800\", \"key\": \"weight\", \"value\": \"7\"}", -E_NOT_FOUND);
-	expect(bench, ADMIN_OP_STORE_SET,
-	       "{\"uuid\": \"8001\", \"key\": \"size\", \"value\": \"7\"}", -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_STORE_SET,
+			   "{\"uuid\": \"8001\", \"key\": \"weight\", \"value\": \"x\"}", -EINVAL);
+	admin_bench_expect(bench, ADMIN_OP_STORE_SET,
+			   "{\"uuid\": \"800\", \"key\": \"weight\", \"value\": \"7\"}",
+			   -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_STORE_SET,
+			   "{\"uuid\": \"8001\", \"key\": \"size\", \"value\": \"7\"}",
+			   -E_NOT_FOUND);
 }
 
 static void test_volumes_are_changed(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	format(bench);
+	admin_bench_format(bench);
 	expect_words(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 8192}", 0,
 		     "\"created\":\"");
-	expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"b\", \"size\": 8192}", 0);
-	expect(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\", \"to\": \"b\"}", -EEXIST);
-	expect(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\"}", -EINVAL);
+	admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"b\", \"size\": 8192}", 0);
+	admin_bench_expect(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\", \"to\": \"b\"}", -EEXIST);
+	admin_bench_expect(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\"}", -EINVAL);
 	expect_words(bench, ADMIN_OP_VDI_RENAME, "{\"name\": \"a\", \"to\": \"c\"}", 0,
 		     "\"name\":\"c\"");
 	expect_words(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 16384}", 0,
 		     "\"size\":16384");
 	expect_words(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 4096}", -EINVAL,
 		     "would shrink");
-	expect(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 4096, \"shrink\": true}",
-	       0);
+	admin_bench_expect(bench, ADMIN_OP_VDI_RESIZE,
+			   "{\"name\": \"c\", \"size\": 4096, \"shrink\": true}", 0);
 	expect_words(bench, ADMIN_OP_VDI_RESIZE, "{\"name\": \"c\", \"size\": 16384}", -EPERM,
 		     "was shrunk");
 	expect_words(bench, ADMIN_OP_VDI_SET,
@@ -490,7 +294,7 @@ static void test_volumes_are_changed(void **state)
 /* The store that a PG needs is named; loss is refused while it can be avoided, and recorded. */
 static void test_loss_is_accepted_by_name_and_recorded(void **state)
 {
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 	struct rig_node *second = &bench->rig->nodes[1];
 	char arguments[128];
 	uint32_t pg = 0;
@@ -498,7 +302,7 @@ static void test_loss_is_accepted_by_name_and_recorded(void **state)
 	rig_start(bench->rig, 1);
 	rig_run(bench->rig, 500);
 	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "there is no cluster yet");
-	format(bench);
+	admin_bench_format(bench);
 	rig_run(bench->rig, 500);
 	const struct cluster_map *map = state_map(bench->node.state);
 	const struct cluster_store *store = cluster_store_next(map, cluster_store_next(map, 0)->id);
@@ -525,7 +329,7 @@ static void test_loss_is_accepted_by_name_and_recorded(void **state)
 	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, 0, "\"forced\":1");
 	expect_words(bench, ADMIN_OP_CLUSTER_HEALTH, "", 0, "an operator accepted loss in 1 ");
 	expect_words(bench, ADMIN_OP_CLUSTER_FORCE, arguments, -EBUSY, "it serves");
-	expect(bench, ADMIN_OP_CLUSTER_FORCE, "{\"pg\": 99}", -E_NOT_FOUND);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_FORCE, "{\"pg\": 99}", -E_NOT_FOUND);
 	expect_words(bench, ADMIN_OP_NODE_REMOVE, "{\"id\": 2}", -EBUSY, "still listed in");
 }
 
@@ -534,12 +338,13 @@ static void test_loss_is_accepted_by_name_and_recorded(void **state)
 static void test_deadline_without_quorum_gets_one_answer_in_time(void **state)
 {
 	static const char create[] = "{\"name\": \"a\", \"size\": 4096}";
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 
-	format(bench);
+	admin_bench_format(bench);
 	sim_log_set_quorum(bench->rig->log, false);
 	rig_run(bench->rig, 50);
-	send(bench, &bench->question, ADMIN_OP_VDI_CREATE, create, strlen(create), 2000);
+	admin_bench_send(bench, &bench->question, ADMIN_OP_VDI_CREATE, create, strlen(create),
+			 2000);
 	rig_run(bench->rig, 1500);
 	assert_int_equal(bench->question.replies, 0);
 	rig_run(bench->rig, 600);
@@ -553,15 +358,16 @@ static void test_deadline_without_quorum_gets_one_answer_in_time(void **state)
 static void test_stop_answers_what_waits_and_refuses_the_rest(void **state)
 {
 	static const char create[] = "{\"name\": \"a\", \"size\": 4096}";
-	struct bench *bench = *state;
+	struct admin_bench *bench = *state;
 	struct rig_node *first = &bench->rig->nodes[0];
-	struct question *late = calloc(1, sizeof(*late));
+	struct admin_question *late = calloc(1, sizeof(*late));
 
-	format(bench);
+	admin_bench_format(bench);
 	sim_log_set_quorum(bench->rig->log, false);
-	send(bench, &bench->question, ADMIN_OP_VDI_CREATE, create, strlen(create), 60000);
+	admin_bench_send(bench, &bench->question, ADMIN_OP_VDI_CREATE, create, strlen(create),
+			 60000);
 	bench->node.phase = NODE_STOPPING;
-	send(bench, late, ADMIN_OP_CLUSTER_INFO, "", 0, 0);
+	admin_bench_send(bench, late, ADMIN_OP_CLUSTER_INFO, "", 0, 0);
 	assert_int_equal(late->replies, 1);
 	assert_int_equal(late->status, -E_SHUTDOWN);
 	free(late);
@@ -579,17 +385,19 @@ static void test_stop_answers_what_waits_and_refuses_the_rest(void **state)
 static void test_change_before_the_registration_waits_for_it(void **state)
 {
 	static const char format_one[] = "{\"copies\": 1, \"pgs\": 16}";
-	struct bench *bench = *state;
-	struct question *early = calloc(2, sizeof(*early));
+	struct admin_bench *bench = *state;
+	struct admin_question *early = calloc(2, sizeof(*early));
 
 	bench->node.phase = NODE_REGISTERING;
-	send(bench, &early[0], ADMIN_OP_CLUSTER_FORMAT, format_one, strlen(format_one), 60000);
-	send(bench, &early[1], ADMIN_OP_CLUSTER_FORMAT, format_one, strlen(format_one), 1000);
+	admin_bench_send(bench, &early[0], ADMIN_OP_CLUSTER_FORMAT, format_one, strlen(format_one),
+			 60000);
+	admin_bench_send(bench, &early[1], ADMIN_OP_CLUSTER_FORMAT, format_one, strlen(format_one),
+			 1000);
 	rig_run(bench->rig, 1100);
 	assert_int_equal(early[0].replies, 0);
 	assert_int_equal(early[1].replies, 1); /* before its client gives up */
 	assert_int_equal(early[1].status, -ETIMEDOUT);
-	expect(bench, ADMIN_OP_CLUSTER_INFO, "", 0);
+	admin_bench_expect(bench, ADMIN_OP_CLUSTER_INFO, "", 0);
 	bench->node.phase = NODE_RUNNING;
 	admin_resume(bench->node.admin);
 	rig_run(bench->rig, 100);
@@ -600,7 +408,8 @@ static void test_change_before_the_registration_waits_for_it(void **state)
 
 int main(void)
 {
-#define ADMIN_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define ADMIN_TEST(name) \
+	cmocka_unit_test_setup_teardown(name, admin_bench_setup, admin_bench_teardown)
 	const struct CMUnitTest tests[] = {
 		ADMIN_TEST(test_what_is_no_object_of_json_is_invalid),
 		ADMIN_TEST(test_deep_nesting_is_invalid),
