@@ -162,15 +162,20 @@ void herd_print(struct herd *herd)
 	}
 }
 
+void herd_until_so(struct herd *herd, uint64_t ms, bool (*is_so)(void *context), void *context,
+		   const char *what)
+{
+	if (sim_world_run_until(herd->world, sim_now(herd->world) + ms * NS_PER_MS, is_so, context))
+		return;
+	herd_print(herd);
+	herd_fail(herd, "not %s within %llu ms", what, (unsigned long long)ms);
+}
+
 void herd_until(struct herd *herd, uint64_t ms, bool (*done)(struct herd *herd), const char *what)
 {
 	struct until until = {.herd = herd, .is_done = done};
 
-	if (sim_world_run_until(herd->world, sim_now(herd->world) + ms * NS_PER_MS, is_done,
-				&until))
-		return;
-	herd_print(herd);
-	herd_fail(herd, "not %s within %llu ms", what, (unsigned long long)ms);
+	herd_until_so(herd, ms, is_done, &until, what);
 }
 
 void herd_run(struct herd *herd, uint64_t ms)

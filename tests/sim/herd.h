@@ -156,6 +156,9 @@ void herd_bury(void *memory);
 /* Fails the test, with the seed, when it does not become true within @ms of virtual time. */
 void herd_until(struct herd *herd, uint64_t ms, bool (*is_done)(struct herd *herd),
 		const char *what);
+/* The same of anything. */
+void herd_until_so(struct herd *herd, uint64_t ms, bool (*is_so)(void *context), void *context,
+		   const char *what);
 void herd_run(struct herd *herd, uint64_t ms);
 /* What the newest map and every node say of each PG, to stderr. */
 void herd_print(struct herd *herd);

@@ -116,13 +116,9 @@ int liar_tell(struct liar *liar, unsigned class, uint16_t op, const void *body, 
 	      uint32_t payload_size)
 {
 	struct lie *lie = lie_send(liar, class, op, body, body_size, payload_size);
-	uint64_t limit = sim_now(liar->herd->world) + 20 * NS_PER_S;
 	int result;
 
-	if (!sim_world_run_until(liar->herd->world, limit, is_told, lie)) {
-		herd_print(liar->herd);
-		herd_fail(liar->herd, "no answer to a lie");
-	}
+	herd_until_so(liar->herd, 20000, is_told, lie, "an answer to a lie");
 	result = lie->result;
 	free(lie);
 	return result;

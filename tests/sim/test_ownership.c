@@ -2,7 +2,7 @@
  * Ownership of volumes (REPLICATION, O1) over whole nodes. Each history is told once with all rules, and
  * keeps its promise, and once without the rule that it is about, and does not.
  */
-#include "tests/sim/herd.h"
+#include "tests/sim/herd_owner.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,156 +17,6 @@
 
 #define PGS	8u
 #define OBJECTS 16u
-
-/* ---- connections and operations ---- */
-
-struct connection {
-	struct gateway_open open;
-	struct herd_node *node;
-	struct gateway_volume *volume; /* NULL: not open */
-	unsigned lost;
-	bool is_answered;
-	void *context;
-};
-
-static struct connection *awaited;
-
-static void on_lost(void *context)
-{
-	struct connection *connection = context;
-
-	connection->lost++;
-}
-
-static void on_opened(struct gateway_open *open, int result)
-{
-	struct connection *connection = container_of_type(open, struct connection, open);
-
-	assert_int_equal(result, 0);
-	connection->volume = open->volume;
-	connection->is_answered = true;
-	gateway_watch(open->volume, on_lost, connection);
-}
-
-static void begin_open(struct herd *herd, unsigned node, struct connection *connection)
-{
-	memset(connection, 0, sizeof(*connection));
-	connection->node = &herd->nodes[node];
-	connection->open.done = on_opened;
-	gateway_open(connection->node->gateway, &connection->open, HERD_VOLUME, 0);
-}
-
-static bool is_open(struct herd *herd)
-{
-	return awaited->is_answered;
-}
-
-static struct connection *connect(struct herd *herd, unsigned node)
-{
-	struct connection *connection = calloc(1, sizeof(*connection));
-
-	begin_open(herd, node, connection);
-	awaited = connection;
-	herd_until(herd, 5000, is_open, "open");
-	herd_bury(connection);
-	return connection;
-}
-
-struct op {
-	struct gateway_io io;
-	struct loop_mail mail;
-	struct connection *connection;
-	void (*then)(struct op *op); /* NULL: somebody waits */
-	void *context;
-	struct buffer *buffer;
-	bool is_done;
-	int result;
-	uint8_t value; /* that was written or read */
-};
-
-static void on_done(struct gateway_io *io, int result)
-{
-	struct op *op = container_of_type(io, struct op, io);
-
-	if (result == 0 && io->kind == GATEWAY_READ) {
-		op->value = io->data[0].data[0];
-		assert_int_equal(io->data[0].data[io->data[0].size - 1], op->value);
-		buffer_put(io->data[0].buffer);
-	}
-	buffer_put(op->buffer);
-	op->buffer = NULL;
-	op->result = result;
-	op->is_done = true;
-	if (op->then)
-		op->then(op);
-}
-
-static void deliver(struct loop *loop, struct loop_mail *mail)
-{
-	struct op *op = container_of_type(mail, struct op, mail);
-
-	gateway_submit(&op->io);
-}
-
-/* A block at the beginning of an object. */
-static struct op *begin_block(struct connection *connection, enum gateway_io_kind kind,
-			      uint32_t object, uint32_t block, uint8_t value)
-{
-	struct op *op = calloc(1, sizeof(*op));
-
-	op->connection = connection;
-	op->value = value;
-	op->io.done = on_done;
-	op->io.volume = connection->volume;
-	op->io.kind = kind;
-	op->io.offset = (uint64_t)object * OBJECT_SIZE + (uint64_t)block * BLOCK_SIZE;
-	op->io.length = BLOCK_SIZE;
-	if (kind == GATEWAY_WRITE) {
-		op->buffer = buffer_new(loop_buffers(connection->node->loop), BLOCK_SIZE);
-		memset(op->buffer->data, value, BLOCK_SIZE);
-		op->io.payload = slice_of(op->buffer, 0, BLOCK_SIZE);
-	}
-	op->mail.deliver = deliver;
-	loop_post(connection->node->loop, &op->mail);
-	return op;
-}
-
-static struct op *begin(struct connection *connection, enum gateway_io_kind kind, uint32_t object,
-			uint8_t value)
-{
-	struct op *op = begin_block(connection, kind, object, 0, value);
-
-	herd_bury(op);
-	return op;
-}
-
-static struct op *awaited_op;
-
-static bool is_done(struct herd *herd)
-{
-	return awaited_op->is_done;
-}
-
-static int await(struct herd *herd, struct op *op, uint64_t ms)
-{
-	awaited_op = op;
-	herd_until(herd, ms, is_done, "done");
-	return op->result;
-}
-
-static int write_to(struct herd *herd, struct connection *connection, uint32_t object,
-		    uint8_t value)
-{
-	return await(herd, begin(connection, GATEWAY_WRITE, object, value), 10000);
-}
-
-static uint8_t read_from(struct herd *herd, struct connection *connection, uint32_t object)
-{
-	struct op *op = begin(connection, GATEWAY_READ, object, 0);
-
-	assert_int_equal(await(herd, op, 10000), 0);
-	return op->value;
-}
 
 /* ---- clusters ---- */
 
@@ -239,21 +89,21 @@ static bool older_writes_are_waited_for(uint64_t seed)
 	unsigned p = (unsigned)herd_primary(herd, pg_of(herd, slow));
 	unsigned a = (p + 1) % 3, b = (p + 2) % 3;
 	struct pg_status status;
-	struct connection *old = connect(herd, a), *new;
+	struct connection *old = connection_open(herd, a), *new;
 
-	assert_int_equal(write_to(herd, old, slow, 1), 0);
-	new = connect(herd, b);
+	assert_int_equal(connection_write(herd, old, slow, 1), 0);
+	new = connection_open(herd, b);
 	sim_link_set_delay(herd->nodes[p].host, herd->nodes[a].host, 300 * NS_PER_MS,
 			   300 * NS_PER_MS);
-	struct op *older = begin(old, GATEWAY_WRITE, slow, 2);
+	struct op *older = op_begin(old, GATEWAY_WRITE, slow, 2);
 	herd_run(herd, 20);
 	assert_false(older->is_done);
-	struct op *newer = begin(new, GATEWAY_WRITE, object_of(herd, b), 3);
-	(void)await(herd, newer, 5000);
+	struct op *newer = op_begin(new, GATEWAY_WRITE, object_of(herd, b), 3);
+	(void)op_await(herd, newer, 5000);
 	assert_int_equal(newer->result, 0);
 	assert_true(pg_set_status(herd->nodes[p].set, pg_of(herd, slow), 0, &status));
 	bool is_kept = status.in_flight == 0;
-	(void)await(herd, older, 5000);
+	(void)op_await(herd, older, 5000);
 	herd_free(herd);
 	return is_kept;
 }
@@ -266,15 +116,15 @@ static bool old_owners_writes_are_refused(uint64_t seed)
 	struct herd *herd = make(seed, 4);
 
 	make_gateway(herd, 3);
-	struct connection *old = connect(herd, 3), *new;
-	assert_int_equal(write_to(herd, old, 0, 1), 0);
-	new = connect(herd, 0);
+	struct connection *old = connection_open(herd, 3), *new;
+	assert_int_equal(connection_write(herd, old, 0, 1), 0);
+	new = connection_open(herd, 0);
 	sim_engine_set_cut(herd->nodes[3].engine, true);
-	assert_int_equal(write_to(herd, new, 0, 2), 0);
-	int result = write_to(herd, old, 0, 3);
-	bool is_kept = result == -E_STALE_GENERATION && read_from(herd, new, 0) == 2;
+	assert_int_equal(connection_write(herd, new, 0, 2), 0);
+	int result = connection_write(herd, old, 0, 3);
+	bool is_kept = result == -E_STALE_GENERATION && connection_read(herd, new, 0) == 2;
 	/* It may read what it likes: reads wait for no map. */
-	assert_int_equal(read_from(herd, old, 0), is_kept ? 2 : 3);
+	assert_int_equal(connection_read(herd, old, 0), is_kept ? 2 : 3);
 	sim_engine_set_cut(herd->nodes[3].engine, false);
 	herd_run(herd, 1000);
 	is_kept &= old->lost == 1;
@@ -289,30 +139,30 @@ static bool paused_owners_writes_are_refused(uint64_t seed)
 	struct op *ghosts[8];
 
 	make_gateway(herd, 3);
-	struct connection *old = connect(herd, 3), *new, *again;
-	assert_int_equal(write_to(herd, old, 0, 1), 0);
+	struct connection *old = connection_open(herd, 3), *new, *again;
+	assert_int_equal(connection_write(herd, old, 0, 1), 0);
 	for (unsigned i = 0; i < 3; i++) /* its writes are long on their way */
 		sim_link_set_delay(herd->nodes[3].host, herd->nodes[i].host, 2 * NS_PER_MS,
 				   60 * NS_PER_MS);
 	for (uint32_t i = 0; i < 8; i++)
-		ghosts[i] = begin(old, GATEWAY_WRITE, i, 9);
+		ghosts[i] = op_begin(old, GATEWAY_WRITE, i, 9);
 	herd_run(herd, 1);
 	sim_host_pause(herd->nodes[3].host);
-	new = connect(herd, 1);
+	new = connection_open(herd, 1);
 	for (uint32_t i = 0; i < 8; i++)
-		assert_int_equal(write_to(herd, new, i, 2), 0);
+		assert_int_equal(connection_write(herd, new, i, 2), 0);
 	herd_run(herd, 4000);
 	sim_host_resume(herd->nodes[3].host);
 	for (uint32_t i = 0; i < 8; i++)
-		(void)await(herd, ghosts[i], 20000);
+		(void)op_await(herd, ghosts[i], 20000);
 	herd_run(herd, 500);
 	bool is_kept = old->lost == 1;
 	for (uint32_t i = 0; i < 8; i++)
-		is_kept &= read_from(herd, new, i) == 2;
-	is_kept &= write_to(herd, old, 0, 9) == -E_STALE_GENERATION;
+		is_kept &= connection_read(herd, new, i) == 2;
+	is_kept &= connection_write(herd, old, 0, 9) == -E_STALE_GENERATION;
 	/* A new connection through it begins anew. */
-	again = connect(herd, 3);
-	is_kept &= write_to(herd, again, 0, 4) == 0 && read_from(herd, new, 0) == 4;
+	again = connection_open(herd, 3);
+	is_kept &= connection_write(herd, again, 0, 4) == 0 && connection_read(herd, new, 0) == 4;
 	herd_run(herd, 500);
 	is_kept &= new->lost == 1;
 	herd_free(herd);
@@ -324,19 +174,19 @@ static bool paused_owners_writes_are_refused(uint64_t seed)
 static bool old_connections_retake_nothing(uint64_t seed)
 {
 	struct herd *herd = make(seed, 3);
-	struct connection *silent = connect(herd, 0), *old = connect(herd, 0), *new;
+	struct connection *silent = connection_open(herd, 0), *old = connection_open(herd, 0), *new;
 
-	assert_int_equal(write_to(herd, old, 0, 1), 0);
-	new = connect(herd, 1); /* as the target of a migration does, before it begins */
-	assert_int_equal(write_to(herd, old, 0, 2), 0);
-	assert_int_equal(write_to(herd, new, 0, 3), 0);
+	assert_int_equal(connection_write(herd, old, 0, 1), 0);
+	new = connection_open(herd, 1); /* as the target of a migration does, before it begins */
+	assert_int_equal(connection_write(herd, old, 0, 2), 0);
+	assert_int_equal(connection_write(herd, new, 0, 3), 0);
 	herd_run(herd, 500);
-	bool is_kept = write_to(herd, old, 0, 4) == -E_STALE_GENERATION;
-	is_kept &= write_to(herd, silent, 0, 5) == -E_STALE_GENERATION;
+	bool is_kept = connection_write(herd, old, 0, 4) == -E_STALE_GENERATION;
+	is_kept &= connection_write(herd, silent, 0, 5) == -E_STALE_GENERATION;
 	herd_run(herd, 500);
 	is_kept &= old->lost == 1 && silent->lost == 1 && new->lost == 0;
-	is_kept &= read_from(herd, old, 0) == 3; /* through any gateway */
-	is_kept &= write_to(herd, new, 0, 6) == 0;
+	is_kept &= connection_read(herd, old, 0) == 3; /* through any gateway */
+	is_kept &= connection_write(herd, new, 0, 6) == 0;
 	is_kept &= volume_of(herd)->owner == herd->nodes[1].session;
 	herd_free(herd);
 	return is_kept;
@@ -395,33 +245,33 @@ static void test_the_primary_dies_during_the_fence(void **state)
 		struct herd *herd = make(seed, 3);
 		unsigned p = (unsigned)herd_primary(herd, pg_of(herd, 0));
 		unsigned a = (p + 1) % 3, b = (p + 2) % 3;
-		struct connection *old = connect(herd, a), *new;
+		struct connection *old = connection_open(herd, a), *new;
 		bool is_killed = seed % 2;
 
-		assert_int_equal(write_to(herd, old, 0, 1), 0);
-		new = connect(herd, b);
+		assert_int_equal(connection_write(herd, old, 0, 1), 0);
+		new = connection_open(herd, b);
 		sim_link_set_delay(herd->nodes[p].host, herd->nodes[a].host, 900 * NS_PER_MS,
 				   900 * NS_PER_MS);
-		struct op *older = begin(old, GATEWAY_WRITE, 0, 2);
+		struct op *older = op_begin(old, GATEWAY_WRITE, 0, 2);
 		herd_run(herd, 20);
-		struct op *newer = begin(new, GATEWAY_WRITE, 1, 3);
+		struct op *newer = op_begin(new, GATEWAY_WRITE, 1, 3);
 		herd_run(herd, 100);
 		assert_false(newer->is_done);
 		if (is_killed)
 			herd_kill(herd, p, SIM_DEATH_CERTAIN);
 		else
 			sim_host_pause(herd->nodes[p].host);
-		assert_int_equal(await(herd, newer, 5000), 0);
-		(void)await(herd, older, 20000);
+		assert_int_equal(op_await(herd, newer, 5000), 0);
+		(void)op_await(herd, older, 20000);
 		/* Which of both it is has been decided, and everybody says the same. */
-		uint8_t value = read_from(herd, new, 0);
+		uint8_t value = connection_read(herd, new, 0);
 		assert_true(value == 2 || (value == 1 && older->result < 0));
-		assert_int_equal(read_from(herd, old, 0), value);
+		assert_int_equal(connection_read(herd, old, 0), value);
 		if (!is_killed)
 			sim_host_resume(herd->nodes[p].host);
 		herd_run(herd, 2000);
-		assert_int_equal(read_from(herd, new, 0), value);
-		assert_int_equal(read_from(herd, old, 0), value);
+		assert_int_equal(connection_read(herd, new, 0), value);
+		assert_int_equal(connection_read(herd, old, 0), value);
 		herd_free(herd);
 	}
 }
@@ -466,7 +316,7 @@ static uint32_t place_of(uint32_t block)
 static struct op *contend(struct contender *me, enum gateway_io_kind kind, uint32_t block,
 			  void (*then)(struct op *op))
 {
-	struct op *op = begin_block(me->connection, kind, place_of(block), block, ++me->next);
+	struct op *op = op_begin_block(me->connection, kind, place_of(block), block, ++me->next);
 
 	op->context = me;
 	op->then = then;
