@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <urcu/list.h>
 
-#include "lib/net/net.h"
 #include "tests/functional/faulty_disk.h"
+#include "tests/functional/nbd_serve.h"
 
 #define COMMAND_MAX 1024u
 
@@ -25,12 +25,7 @@ struct server {
 	struct faulty_disk *disk;
 	struct nbd_server *nbd;
 	struct nbd_export export;
-	struct loop_listener *listener;
-	struct loop_op accept_op;
-	struct cds_list_head connections;
-	struct loop_op signal_op;
-	int signal_fd;
-	bool is_stopping;
+	struct nbd_serve serve;
 
 	/* faults */
 	bool is_hanging[OP_COUNT];

@@ -15,31 +15,21 @@
  * Requests pass in this order: hang, delay, failure, the disk. A request that waits is performed when it is
  * let go, not when it came: a hung disk has not written yet.
  */
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/base/size.h"
 #include "lib/base/text.h"
-#include "lib/net/net.h"
 #include "tests/functional/faulty_server.h"
 
 #define FLAGS                                                           \
 	(NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM | \
 	 NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_CAN_MULTI_CONN)
 #define CACHE_MAX (64 * MIB)
-struct connection {
-	struct server *server;
-	struct nbd_link *link;
-	struct cds_list_head node;
-};
-
 /* Behind each request. */
 struct waiting {
 	struct cds_list_head node;
@@ -175,7 +165,7 @@ static void end_conversation(struct server *server)
 	if (server->control_socket)
 		loop_socket_close(server->loop, server->control_socket);
 	server->control_socket = NULL;
-	if (!server->is_stopping)
+	if (!server->serve.is_stopping)
 		loop_accept(server->loop, &server->control_accept_op, server->control);
 }
 
@@ -207,7 +197,7 @@ static void on_control(struct loop_op *op, int result)
 	if (result < 0)
 		return;
 	server->control_socket = op->out.socket;
-	if (server->is_stopping) {
+	if (server->serve.is_stopping) {
 		end_conversation(server);
 		return;
 	}
@@ -242,87 +232,18 @@ static int ask(const char *path, char **words)
 	return strncmp(line, "ok", 2) == 0 ? 0 : 1;
 }
 
-/* ---- connections ---- */
+/* ---- life ---- */
 
-static void stop_if_idle(struct server *server)
+/* Whoever waits is answered, as a connection ends only with its last request. */
+static void on_stopping(struct nbd_serve *serve)
 {
-	if (server->is_stopping && cds_list_empty(&server->connections))
-		loop_stop(server->loop);
-}
+	struct server *server = container_of_type(serve, struct server, serve);
 
-static void on_closed(struct nbd_link *link, void *context, const char *why)
-{
-	struct connection *connection = context;
-
-	cds_list_del(&connection->node);
-	stop_if_idle(connection->server);
-	free(connection);
-}
-
-static void serve(struct server *server, struct loop_socket *socket)
-{
-	struct connection *connection = calloc(1, sizeof(*connection));
-	struct nbd_link_options options = {.context = connection, .closed = on_closed};
-
-	if (!connection) {
-		loop_socket_close(server->loop, socket);
-		return;
-	}
-	connection->server = server;
-	if (nbd_link_start(server->loop, socket, server->nbd, &options, &connection->link) < 0)
-		free(connection);
-	else
-		cds_list_add(&connection->node, &server->connections);
-}
-
-static void on_accepted(struct loop_op *op, int result)
-{
-	struct server *server = container_of_type(op, struct server, accept_op);
-
-	if (server->is_stopping) {
-		if (result == 0)
-			loop_socket_close(server->loop, op->out.socket);
-		return;
-	}
-	if (result < 0)
-		fprintf(stderr, "accept: %s\n", err_text(result));
-	else
-		serve(server, op->out.socket);
-	loop_accept(server->loop, op, server->listener);
-}
-
-static void on_signal(struct loop_op *op, int result)
-{
-	struct server *server = container_of_type(op, struct server, signal_op);
-	struct connection *connection, *next;
-
-	server->is_stopping = true;
-	loop_listener_close(server->loop, server->listener);
 	loop_listener_close(server->loop, server->control);
 	if (server->control_socket)
 		loop_socket_shutdown(server->loop, server->control_socket, true);
-	/* Whoever waits is answered, as a connection ends only with its last request. */
 	server->is_dead = true;
 	faulty_release(server);
-	cds_list_for_each_entry_safe(connection, next, &server->connections, node)
-		nbd_link_close(connection->link, "stopped");
-	stop_if_idle(server);
-}
-
-/* ---- life ---- */
-
-static void watch_signals(struct server *server)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	server->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	server->signal_op.done = on_signal;
-	loop_poll(server->loop, &server->signal_op, server->signal_fd, POLLIN);
 }
 
 static int start(struct server *server, const char *address, const char *control, struct error *err)
@@ -339,23 +260,19 @@ static int start(struct server *server, const char *address, const char *control
 
 	text_append(&text, "unix:%s", control);
 	if (rc == 0)
-		rc = loop_listen(server->loop, address, &server->listener, err);
-	if (rc == 0)
 		rc = loop_listen(server->loop, path, &server->control, err);
 	if (rc < 0)
 		return rc;
 	server->nbd = nbd_server_new(&callbacks, &limits);
 	if (!server->nbd)
 		return error_set(err, -ENOMEM, "server");
-	watch_signals(server);
 	server->timer.fire = on_timer;
-	server->accept_op.done = on_accepted;
-	loop_accept(server->loop, &server->accept_op, server->listener);
 	server->control_accept_op.done = on_control;
 	loop_accept(server->loop, &server->control_accept_op, server->control);
-	printf("listening on %s\n", loop_listener_address(server->listener));
-	fflush(stdout);
-	return 0;
+	server->serve.loop = server->loop;
+	server->serve.nbd = server->nbd;
+	server->serve.stopping = on_stopping;
+	return nbd_serve_start(&server->serve, address, err);
 }
 
 static int run(struct server *server)
@@ -363,8 +280,8 @@ static int run(struct server *server)
 	int rc = loop_run(server->loop);
 
 	/* What a close has cancelled completes in another turn. */
-	while (loop_op_is_busy(&server->accept_op) || loop_op_is_busy(&server->control_accept_op) ||
-	       loop_op_is_busy(&server->control_op))
+	nbd_serve_end(&server->serve);
+	while (loop_op_is_busy(&server->control_accept_op) || loop_op_is_busy(&server->control_op))
 		(void)loop_turn(server->loop, 0);
 	if (server->control_socket)
 		loop_socket_close(server->loop, server->control_socket);
@@ -372,13 +289,12 @@ static int run(struct server *server)
 	nbd_server_free(server->nbd);
 	loop_free(server->loop);
 	faulty_disk_free(server->disk);
-	(void)close(server->signal_fd);
 	return rc;
 }
 
 int main(int argc, char **argv)
 {
-	struct server server = {.signal_fd = -1};
+	struct server server = {0};
 	struct error err = {0};
 	uint64_t size = 0;
 
@@ -396,7 +312,6 @@ int main(int argc, char **argv)
 		.flags = FLAGS,
 		.handle = &server,
 	};
-	CDS_INIT_LIST_HEAD(&server.connections);
 	CDS_INIT_LIST_HEAD(&server.waiting);
 	if (faulty_disk_new(size, CACHE_MAX, &server.disk) < 0) {
 		fprintf(stderr, "nbd_faulty: no memory for the disk\n");

@@ -6,18 +6,15 @@
  * Prints "listening on ADDRESS" (with the real port) and serves the export "memory", also as "",
  * until SIGTERM or SIGINT. -r: read-only. Reads are sent from the disk's own memory.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/signalfd.h>
-#include <sys/poll.h>
 #include <unistd.h>
 
 #include "lib/base/size.h"
 #include "lib/base/text.h"
-#include "lib/net/net.h"
+#include "tests/functional/nbd_serve.h"
 
 #define FLAGS                                                                                 \
 	(NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_CACHE | \
@@ -25,21 +22,9 @@
 
 struct memory {
 	struct loop *loop;
-	struct loop_listener *listener;
-	struct loop_op accept_op;
-	struct loop_op signal_op;
-	int signal_fd;
 	struct nbd_server *server;
 	struct nbd_export export;
 	uint8_t *disk;
-	struct cds_list_head connections;
-	bool is_stopping;
-};
-
-struct connection {
-	struct memory *memory;
-	struct nbd_link *link;
-	struct cds_list_head node;
 };
 
 /* ---- the disk ---- */
@@ -77,86 +62,6 @@ static void handle_request(struct nbd_request *request)
 	nbd_request_reply(request, 0, NULL, 0);
 }
 
-/* ---- connections ---- */
-
-static void stop_if_idle(struct memory *memory)
-{
-	if (memory->is_stopping && cds_list_empty(&memory->connections))
-		loop_stop(memory->loop);
-}
-
-static void on_closed(struct nbd_link *link, void *context, const char *why)
-{
-	struct connection *connection = context;
-
-	if (*why)
-		fprintf(stderr, "nbd %s: %s\n", nbd_link_peer(link), why);
-	cds_list_del(&connection->node);
-	stop_if_idle(connection->memory);
-	free(connection);
-}
-
-static void serve(struct memory *memory, struct loop_socket *socket)
-{
-	struct connection *connection = calloc(1, sizeof(*connection));
-	struct nbd_link_options options = {.context = connection, .closed = on_closed};
-
-	if (!connection) {
-		loop_socket_close(memory->loop, socket);
-		return;
-	}
-	connection->memory = memory;
-	if (nbd_link_start(memory->loop, socket, memory->server, &options, &connection->link) < 0) {
-		free(connection);
-		return;
-	}
-	cds_list_add(&connection->node, &memory->connections);
-}
-
-static void on_accepted(struct loop_op *op, int result)
-{
-	struct memory *memory = container_of_type(op, struct memory, accept_op);
-
-	if (memory->is_stopping) {
-		if (result == 0)
-			loop_socket_close(memory->loop, op->out.socket);
-		return;
-	}
-	if (result < 0)
-		fprintf(stderr, "accept: %s\n", err_text(result));
-	else
-		serve(memory, op->out.socket);
-	loop_accept(memory->loop, op, memory->listener);
-}
-
-static void on_signal(struct loop_op *op, int result)
-{
-	struct memory *memory = container_of_type(op, struct memory, signal_op);
-	struct connection *connection, *next;
-
-	memory->is_stopping = true;
-	loop_listener_close(memory->loop, memory->listener);
-	cds_list_for_each_entry_safe(connection, next, &memory->connections, node)
-		nbd_link_close(connection->link, "stopped");
-	stop_if_idle(memory);
-}
-
-/* ---- life ---- */
-
-static void watch_signals(struct memory *memory)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	memory->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	memory->signal_op.done = on_signal;
-	loop_poll(memory->loop, &memory->signal_op, memory->signal_fd, POLLIN);
-}
-
 static int run(struct memory *memory, const char *address, struct error *err)
 {
 	struct loop_options options = {.name = "nbd_memory"};
@@ -164,31 +69,27 @@ static int run(struct memory *memory, const char *address, struct error *err)
 		.handle_request = handle_request,
 		.export = &memory->export,
 	};
+	struct nbd_serve serve = {0};
 	int rc = loop_new(&options, &memory->loop, err);
 
-	if (rc < 0)
-		return rc;
-	rc = loop_listen(memory->loop, address, &memory->listener, err);
 	if (rc < 0)
 		return rc;
 	memory->server = nbd_server_new(&callbacks, NULL);
 	if (!memory->server)
 		return error_set(err, -ENOMEM, "server");
-	watch_signals(memory);
-	memory->accept_op.done = on_accepted;
-	loop_accept(memory->loop, &memory->accept_op, memory->listener);
-	printf("listening on %s\n", loop_listener_address(memory->listener));
-	fflush(stdout);
+	serve.loop = memory->loop;
+	serve.nbd = memory->server;
+	rc = nbd_serve_start(&serve, address, err);
+	if (rc < 0)
+		return rc;
 	rc = loop_run(memory->loop);
-	/* What a close has cancelled completes in another turn. */
-	while (loop_op_is_busy(&memory->accept_op) || loop_op_is_busy(&memory->signal_op))
-		(void)loop_turn(memory->loop, 0);
+	nbd_serve_end(&serve);
 	return rc;
 }
 
 int main(int argc, char **argv)
 {
-	struct memory memory = {.signal_fd = -1};
+	struct memory memory = {0};
 	struct error err = {0};
 	uint64_t size = 0;
 	int option;
@@ -208,7 +109,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: nbd_memory [-r] ADDRESS SIZE\n");
 		return 2;
 	}
-	CDS_INIT_LIST_HEAD(&memory.connections);
 	memory.export.size = size;
 	memory.disk = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -223,6 +123,5 @@ int main(int argc, char **argv)
 	nbd_server_free(memory.server);
 	loop_free(memory.loop);
 	(void)munmap(memory.disk, size);
-	(void)close(memory.signal_fd);
 	return 0;
 }
