@@ -65,6 +65,53 @@ int store_object_next(struct store *store, uint32_t pg_id, const struct object_k
 	return 1;
 }
 
+/* ---- all of a layer ---- */
+
+/* The key right below (@layer, @index); false: there is none. */
+static bool key_below(uint64_t layer, uint32_t index, struct object_key *out)
+{
+	if (index > 0)
+		*out = (struct object_key){.layer = layer, .index = index - 1};
+	else
+		*out = (struct object_key){.layer = layer - 1, .index = UINT32_MAX};
+	return index > 0 || layer > 0;
+}
+
+static void add_use(struct store_layer_use *use, const struct object *object)
+{
+	use->objects++;
+	use->missing += (object->flags & OBJECT_MISSING) != 0;
+	use->data_blocks += object->data_blocks;
+}
+
+/* From run to run of the table: a search for each of them, not for each object. */
+bool store_layer_use(struct store *store, uint32_t pg_id, uint64_t layer, uint64_t *next,
+		     uint32_t max, struct store_layer_use *use)
+{
+	const struct pg *pg = shard_pg(shard_of(store, pg_id), pg_id);
+	uint32_t count;
+
+	if (!pg)
+		return true;
+	while (*next <= UINT32_MAX) {
+		struct object_key below;
+		bool has_below = key_below(layer, (uint32_t)*next, &below);
+		const struct object *run = table_run(&pg->table, has_below ? &below : NULL, &count);
+		if (count == 0)
+			return true;
+		for (uint32_t i = 0; i < count; i++) {
+			if (run[i].layer != layer)
+				return true;
+			if (max == 0)
+				return false;
+			add_use(use, &run[i]);
+			*next = (uint64_t)run[i].index + 1;
+			max--;
+		}
+	}
+	return true;
+}
+
 /* ---- all of a PG ---- */
 
 /* In place of what the table has of an object comes what is in flight. */

@@ -308,6 +308,20 @@ int store_object(struct store *store, uint32_t pg, const struct object_key *key,
 int store_object_next(struct store *store, uint32_t pg, const struct object_key *after,
 		      struct store_object *out);
 
+/* What objects of one layer add up to. */
+struct store_layer_use {
+	uint64_t objects;
+	uint64_t missing;     /* of them: what they hold here is not to be trusted */
+	uint64_t data_blocks; /* blocks that take space, as reads see them */
+};
+
+/*
+ * Add to *@use what @pg's objects of @layer hold from index *@next (first 0) on: @max objects at most. True: those
+ * were all; false: go on later, from *@next. An object that is written meanwhile counts once.
+ */
+bool store_layer_use(struct store *store, uint32_t pg, uint64_t layer, uint64_t *next, uint32_t max,
+		     struct store_layer_use *use);
+
 /* Block states and plain CRC32Cs of one object, for delta pushes; absent objects are all absent. */
 struct store_sums {
 	void (*done)(struct store_sums *sums,

@@ -84,22 +84,45 @@ struct object *table_find(const struct table *table, const struct object_key *ke
 	return &chunk->objects[place];
 }
 
-struct object *table_next(const struct table *table, const struct object_key *after)
+/* Where the first one above @after is; NULL: there is none. */
+static struct table_chunk *above(const struct table *table, const struct object_key *after,
+				 uint32_t *out_place)
 {
 	bool is_equal;
 
+	*out_place = 0;
 	if (table->chunk_count == 0)
 		return NULL;
 	if (!after)
-		return &table->chunks[0]->objects[0];
+		return table->chunks[0];
 
 	uint32_t i = chunk_of(table, after);
 	uint32_t place = place_of(table->chunks[i], after, &is_equal);
 
 	place += is_equal;
-	if (place < table->chunks[i]->count)
-		return &table->chunks[i]->objects[place];
-	return i + 1 < table->chunk_count ? &table->chunks[i + 1]->objects[0] : NULL;
+	if (place < table->chunks[i]->count) {
+		*out_place = place;
+		return table->chunks[i];
+	}
+	return i + 1 < table->chunk_count ? table->chunks[i + 1] : NULL;
+}
+
+struct object *table_next(const struct table *table, const struct object_key *after)
+{
+	uint32_t place;
+	struct table_chunk *chunk = above(table, after, &place);
+
+	return chunk ? &chunk->objects[place] : NULL;
+}
+
+const struct object *table_run(const struct table *table, const struct object_key *after,
+			       uint32_t *out_count)
+{
+	uint32_t place;
+	const struct table_chunk *chunk = above(table, after, &place);
+
+	*out_count = chunk ? chunk->count - place : 0;
+	return chunk ? &chunk->objects[place] : NULL;
 }
 
 /* Room for an empty chunk at @at of the array. */

@@ -72,6 +72,9 @@ struct object *table_find(const struct table *table, const struct object_key *ke
 			  struct table_chunk **out_chunk);
 /* The first one above @after (NULL: the very first), or NULL. */
 struct object *table_next(const struct table *table, const struct object_key *after);
+/* The same with those that lie behind it in memory: *@out_count in key order. */
+const struct object *table_run(const struct table *table, const struct object_key *after,
+			       uint32_t *out_count);
 /* A zeroed record with its key set; the key must not be there yet. Touches. NULL: no memory. */
 struct object *table_insert(struct table *table, const struct object_key *key,
 			    struct table_chunk **out_chunk);
