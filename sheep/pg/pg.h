@@ -287,6 +287,8 @@ struct pg_status {
 
 /* Our seat with the lowest (pg, store) at or above (@pg, @store): 1, or 0 when there is none. */
 int pg_set_status(const struct pg_set *set, uint32_t pg, uint32_t store, struct pg_status *out);
+/* Does our @store lead @pg, at work or on the way there? Then it has all that was acknowledged, but for missing objects. */
+bool pg_set_leads(struct pg_set *set, uint32_t pg, uint32_t store);
 
 /* What the point LOSS_DECLARED (lib/base/rule.h) is about: an object, with what is about to be told of it. */
 struct pg_loss {

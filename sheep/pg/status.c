@@ -59,3 +59,10 @@ int pg_set_status(const struct pg_set *set, uint32_t pg, uint32_t store, struct 
 	fill(best, out);
 	return 1;
 }
+
+bool pg_set_leads(struct pg_set *set, uint32_t pg, uint32_t store)
+{
+	const struct pg *seat = pg_find(set, pg, store);
+
+	return seat && seat->lead;
+}
