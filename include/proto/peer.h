@@ -638,17 +638,25 @@ WIRE_SIZE(struct peer_beacon_reply, 24);
  * PEER_OP_FIGURES: what this sheep's loops and stores know at the moment, summed. Reply payload: rows of
  * its stores, then of joining or marked members that its PGs fill, those that lack most first (not
  * all, the sums count all), then of objects that cannot be read (not all of them, either).
+ *
+ * Payload: the layers of which it is to say what they hold, le64 each, ascending. Then the reply's payload goes on with a row
+ * for each, in the same order, and the ids (le32, ascending) of the PGs that these were counted over: led by the sheep from
+ * the count's beginning to its end. With less the sums are not used: who asks adds up what is told of all PGs.
  */
 enum peer_figures_flags {
 	PEER_FIGURES_PG =
 		1u << 0, /* and what each store has of `pg`, whether it is listed or not */
 };
 
+#define PEER_FIGURES_LAYERS_MAX 8192u
+
 struct peer_figures {
 	le32 flags;
 	le32 pg;
+	le32 layer_count; /* of the payload */
+	le32 reserved;
 };
-WIRE_SIZE(struct peer_figures, 8);
+WIRE_SIZE(struct peer_figures, 16);
 
 struct peer_figures_reply {
 	le64 objects_missing; /* at members that our primaries fill, as far as known */
@@ -660,9 +668,12 @@ struct peer_figures_reply {
 	le64 objects_lost;   /* of PGs that it leads: with blocks that no copy has */
 	le64 objects_unread; /* missing at the primary, that is */
 	le32 lost_count;
+	le32 layer_count; /* as many as were asked for */
+	le32 pg_count;	  /* 0: it could not count to the end */
 	le32 reserved;
 };
-WIRE_SIZE(struct peer_figures_reply, 64);
+WIRE_SIZE(struct peer_figures_reply, 72);
+WIRE_OFFSET(struct peer_figures_reply, pg_count, 64);
 
 struct peer_figures_store {
 	le64 size_bytes;
@@ -694,5 +705,11 @@ struct peer_figures_lost {
 	le32 reserved;
 };
 WIRE_SIZE(struct peer_figures_lost, 24);
+
+struct peer_figures_layer {
+	le64 data_blocks;
+	le64 missing; /* objects that are missing at the primary: nobody knows what they hold */
+};
+WIRE_SIZE(struct peer_figures_layer, 16);
 
 #endif

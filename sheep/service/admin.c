@@ -45,6 +45,7 @@ static void call_free(struct admin_call *call)
 {
 	cds_list_del(&call->link);
 	json_object_put(call->arguments);
+	json_object_put(call->result);
 	free(call);
 }
 
@@ -347,18 +348,33 @@ static void on_figures(struct figures_query *query, struct figures *figures)
 	figures_done(&told);
 }
 
-void admin_gather_copies(struct admin_call *call, uint32_t pg,
-			 void (*then)(struct admin_call *call, const struct figures *figures))
+static void gather(struct admin_call *call, const struct figures_question *question,
+		   void (*then)(struct admin_call *call, const struct figures *figures))
 {
 	call->then = then;
 	call->query.done = on_figures;
-	figures_ask(call->node->figures, &call->query, pg, call->deadline_ns);
+	figures_ask(call->node->figures, &call->query, question, call->deadline_ns);
 }
 
 void admin_gather(struct admin_call *call,
 		  void (*then)(struct admin_call *call, const struct figures *figures))
 {
-	admin_gather_copies(call, FIGURES_NO_PG, then);
+	gather(call, &(struct figures_question){.pg = FIGURES_NO_PG}, then);
+}
+
+void admin_gather_copies(struct admin_call *call, uint32_t pg,
+			 void (*then)(struct admin_call *call, const struct figures *figures))
+{
+	gather(call, &(struct figures_question){.pg = pg}, then);
+}
+
+void admin_gather_layers(struct admin_call *call, const uint64_t *layers, uint32_t count,
+			 void (*then)(struct admin_call *call, const struct figures *figures))
+{
+	const struct figures_question question = {
+		.pg = FIGURES_NO_PG, .layer_count = count, .layers = layers};
+
+	gather(call, &question, then);
 }
 
 uint64_t admin_recovery_rate(struct admin_call *call, const struct figures *figures)

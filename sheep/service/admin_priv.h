@@ -27,6 +27,8 @@ struct admin_call {
 	/* asking all sheep */
 	struct figures_query query;
 	void (*then)(struct admin_call *call, const struct figures *figures);
+	struct json_object *result; /* an answer that waits for the figures; NULL: none */
+	bool has_more;
 };
 
 /* An op: `start` answers the call, now or later. */
@@ -55,6 +57,9 @@ void admin_gather(struct admin_call *call,
 		  void (*then)(struct admin_call *call, const struct figures *figures));
 /* The same, with what each store has of @pg. */
 void admin_gather_copies(struct admin_call *call, uint32_t pg,
+			 void (*then)(struct admin_call *call, const struct figures *figures));
+/* The same, with what these layers hold: ascending, PEER_FIGURES_LAYERS_MAX at most, copied. */
+void admin_gather_layers(struct admin_call *call, const uint64_t *layers, uint32_t count,
 			 void (*then)(struct admin_call *call, const struct figures *figures));
 /* Bytes per second that recovery has moved lately, as the questions so far show. */
 uint64_t admin_recovery_rate(struct admin_call *call, const struct figures *figures);
@@ -91,7 +96,11 @@ struct json_object *doc_node(const struct node *node, const struct cluster_node 
 struct json_object *doc_store(const struct node *node, const struct cluster_store *row,
 			      const struct figures *figures);
 struct json_object *doc_pg(const struct node *node, const struct cluster_pg *row);
+/* `used` is null: only the other sheep know it. */
 struct json_object *doc_volume(const struct node *node, const struct cluster_volume *row);
+/* Bytes, where the figures have them, in the document of a volume. */
+void doc_volume_use(struct json_object *doc, const struct node *node,
+		    const struct figures *figures);
 /* "clean", "recovering", "degraded" or "down" */
 const char *pg_status_name(const struct cluster_map *map, const struct cluster_pg *pg);
 

@@ -74,8 +74,8 @@ static void on_figures(struct loop_timer *timer)
 	query->done(query, &query->figures);
 }
 
-void figures_ask(struct figures_service *service, struct figures_query *query, uint32_t pg,
-		 uint64_t deadline_ns)
+void figures_ask(struct figures_service *service, struct figures_query *query,
+		 const struct figures_question *question, uint64_t deadline_ns)
 {
 	struct loop *loop = (struct loop *)service;
 
