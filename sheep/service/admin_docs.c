@@ -302,7 +302,7 @@ struct json_object *doc_volume(const struct node *node, const struct cluster_vol
 	add_number(doc, "id", row->id);
 	add_number(doc, "size", row->size_bytes);
 	json_object_object_add(doc, "created", new_time(row->created_s));
-	json_object_object_add(doc, "used", NULL);
+	json_object_object_add(doc, "used", NULL); /* doc_volume_use() */
 	json_object_object_add(doc, "snapshots", json_object_new_array());
 	json_object_object_add(doc, "parent", NULL);
 	add_text(doc, "access", row->access == CLUSTER_ACCESS_SHARED ? "shared" : "single");
@@ -321,4 +321,17 @@ struct json_object *doc_volume(const struct node *node, const struct cluster_vol
 		add_text(properties, row->properties[i].key, row->properties[i].value);
 	json_object_object_add(doc, "properties", properties);
 	return doc;
+}
+
+void doc_volume_use(struct json_object *doc, const struct node *node, const struct figures *figures)
+{
+	const struct cluster_map *map = state_map(node->state);
+	const struct cluster_volume *row;
+	struct json_object *id = NULL;
+	uint64_t used;
+
+	json_object_object_get_ex(doc, "id", &id);
+	row = cluster_volume(map, json_object_get_uint64(id));
+	if (row && figures_used(&figures->use, map, row, &used))
+		add_number(doc, "used", used);
 }

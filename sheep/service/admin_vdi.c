@@ -5,6 +5,8 @@
 #include "lib/base/size.h"
 #include "sheep/service/admin_priv.h"
 
+#define USED_DIGITS 20u /* more than the null in their place */
+
 static void on_created(struct proposal *proposal, enum proto_status status, const char *text,
 		       uint64_t id)
 {
@@ -88,6 +90,69 @@ void admin_vdi_create(struct admin_call *call)
 	admin_propose(call, command, on_created);
 }
 
+/* ---- looking ---- */
+
+/* The layers of the volumes that are asked about. */
+struct layer_set {
+	uint64_t list[PEER_FIGURES_LAYERS_MAX];
+	uint32_t count;
+};
+
+_Static_assert(LOG_LAYERS_MAX <= PEER_FIGURES_LAYERS_MAX, "one volume can always be asked about");
+
+/* False: there is no room for them. */
+static bool layers_add(struct layer_set *layers, const struct cluster_volume *volume)
+{
+	if (layers->count + volume->layer_count > PEER_FIGURES_LAYERS_MAX)
+		return false;
+	memcpy(&layers->list[layers->count], volume->layers,
+	       volume->layer_count * sizeof(layers->list[0]));
+	layers->count += volume->layer_count;
+	return true;
+}
+
+static int compare_layers(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Volumes may share some. */
+static void layers_sort(struct layer_set *layers)
+{
+	uint32_t kept = 0;
+
+	qsort(layers->list, layers->count, sizeof(layers->list[0]), compare_layers);
+	for (uint32_t i = 0; i < layers->count; i++)
+		if (kept == 0 || layers->list[i] != layers->list[kept - 1])
+			layers->list[kept++] = layers->list[i];
+	layers->count = kept;
+}
+
+/* The volumes are those of the map when the question began; one that is gone since then has no figure. */
+static void answer_volumes(struct admin_call *call, const struct figures *figures)
+{
+	struct json_object *result = json_object_get(call->result);
+
+	if (json_object_is_type(result, json_type_array))
+		for (size_t i = 0; i < json_object_array_length(result); i++)
+			doc_volume_use(json_object_array_get_idx(result, i), call->node, figures);
+	else
+		doc_volume_use(result, call->node, figures);
+	admin_answer(call, result, call->has_more);
+}
+
+/* Answer with @result (taken) when it is known what the volumes in it use. */
+static void answer_with_use(struct admin_call *call, struct json_object *result, bool has_more,
+			    struct layer_set *layers)
+{
+	layers_sort(layers);
+	call->result = result;
+	call->has_more = has_more;
+	admin_gather_layers(call, layers->list, layers->count, answer_volumes);
+}
+
 static int compare_volumes(const void *a, const void *b)
 {
 	const struct cluster_volume *const *x = a, *const *y = b;
@@ -95,18 +160,43 @@ static int compare_volumes(const void *a, const void *b)
 	return strcmp((*x)->name, (*y)->name);
 }
 
+/* A page of the volumes of which some layers are asked about. */
+static void answer_page(struct admin_call *call, const struct cluster_volume **rows, uint32_t count,
+			struct layer_set *layers)
+{
+	struct json_object *page = json_object_new_array();
+	bool has_room = true, is_wanted = true;
+	size_t size = 0;
+	uint32_t i;
+
+	if (admin_flag(call, "used", &is_wanted) < 0) {
+		json_object_put(page);
+		return;
+	}
+	for (i = 0; i < count && has_room && layers_add(layers, rows[i]); i++) {
+		size += USED_DIGITS;
+		has_room = admin_page_add(page, &size, doc_volume(call->node, rows[i]));
+	}
+	if (is_wanted && i > 0)
+		answer_with_use(call, page, i < count, layers);
+	else
+		admin_answer(call, page, i < count);
+}
+
 void admin_vdi_list(struct admin_call *call)
 {
 	const struct cluster_map *map = admin_map(call);
 	const char *after = NULL;
 	const struct cluster_volume *row, **rows;
-	uint32_t count = 0, i = 0;
-	size_t size = 0;
+	uint32_t count = 0;
 
 	if (admin_text(call, "after", &after) < 0)
 		return;
+	struct layer_set *layers = calloc(1, sizeof(*layers));
 	rows = calloc(cluster_volume_count(map) + 1, sizeof(*rows));
-	if (!rows) {
+	if (!rows || !layers) {
+		free(rows);
+		free(layers);
 		admin_refuse(call, PROTO_STATUS_NO_MEMORY, "%s", "");
 		return;
 	}
@@ -114,11 +204,9 @@ void admin_vdi_list(struct admin_call *call)
 		if (!after || strcmp(row->name, after) > 0)
 			rows[count++] = row;
 	qsort(rows, count, sizeof(*rows), compare_volumes);
-	struct json_object *page = json_object_new_array();
-	for (bool has_room = true; i < count && has_room; i++)
-		has_room = admin_page_add(page, &size, doc_volume(call->node, rows[i]));
+	answer_page(call, rows, count, layers);
 	free(rows);
-	admin_answer(call, page, i < count);
+	free(layers);
 }
 
 /* The volume that `name` names. NULL: the call has been refused. */
@@ -138,9 +226,18 @@ static const struct cluster_volume *volume_of(struct admin_call *call)
 void admin_vdi_info(struct admin_call *call)
 {
 	const struct cluster_volume *volume = volume_of(call);
+	struct layer_set *layers;
 
-	if (volume)
-		admin_answer(call, doc_volume(call->node, volume), false);
+	if (!volume)
+		return;
+	layers = calloc(1, sizeof(*layers));
+	if (!layers) {
+		admin_refuse(call, PROTO_STATUS_NO_MEMORY, "%s", "");
+		return;
+	}
+	(void)layers_add(layers, volume);
+	answer_with_use(call, doc_volume(call->node, volume), false, layers);
+	free(layers);
 }
 
 static void on_deleted(struct proposal *proposal, enum proto_status status, const char *text,

@@ -64,13 +64,26 @@ void net_reply_status(struct net_request *request, int status)
 /* ---- the other sheep say nothing ---- */
 
 static uint32_t silent_node = 2;
+/* So many PGs are counted; each layer holds as many blocks as its id says. */
+static uint32_t counted_pgs;
+static unsigned questions;
+
+void admin_bench_count_pgs(uint32_t count)
+{
+	counted_pgs = count;
+	questions = 0;
+}
+
+unsigned admin_bench_questions(void)
+{
+	return questions;
+}
 
 static void on_figures(struct loop_timer *timer)
 {
 	struct figures_query *query = container_of_type(timer, struct figures_query, timer);
 
-	query->figures =
-		(struct figures){.objects_missing = 5, .unknown_count = 1, .unknown = &silent_node};
+	figures_use_close(&query->figures.use);
 	query->done(query, &query->figures);
 }
 
@@ -78,13 +91,25 @@ void figures_ask(struct figures_service *service, struct figures_query *query,
 		 const struct figures_question *question, uint64_t deadline_ns)
 {
 	struct loop *loop = (struct loop *)service;
+	struct figures_use *use = &query->figures.use;
 
+	questions++;
+	query->figures =
+		(struct figures){.objects_missing = 5, .unknown_count = 1, .unknown = &silent_node};
+	assert_int_equal(figures_use_init(use, question->layers, question->layer_count), 0);
+	for (uint32_t i = 0; i < use->layer_count; i++) {
+		assert_true(i == 0 || use->layers[i].layer > use->layers[i - 1].layer);
+		use->layers[i].data_blocks = use->layers[i].layer;
+	}
+	for (uint32_t i = 0; i < counted_pgs; i++)
+		assert_int_equal(figures_use_add_pg(use, i), 0);
 	query->timer = (struct loop_timer){.fire = on_figures};
 	loop_timer_start(loop, &query->timer, loop_now(loop));
 }
 
 void figures_done(struct figures *figures)
 {
+	figures_use_done(&figures->use);
 }
 
 const struct figures_store *figures_of_store(const struct figures *figures, uint32_t store)
@@ -114,6 +139,7 @@ int admin_bench_setup(void **state)
 	bench->node.figures = (struct figures_service *)first->loop;
 	bench->node.phase = NODE_RUNNING;
 	bench->node.id = 1;
+	admin_bench_count_pgs(16);
 	assert_int_equal(admin_new(&bench->node, &bench->node.admin, &err), 0);
 	*state = bench;
 	return 0;

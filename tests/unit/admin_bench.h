@@ -44,6 +44,10 @@ const char *admin_bench_text(struct json_object *document, const char *key);
 /* It is answered with this status; a refusal has its words. */
 void admin_bench_expect(struct admin_bench *bench, uint16_t op, const char *arguments, int status);
 void admin_bench_format(struct admin_bench *bench);
+/* From now on figures tell of PGs 0 to @count - 1, 16 at first; each layer holds as many blocks as its id says. */
+void admin_bench_count_pgs(uint32_t count);
+/* Figures asked for since. */
+unsigned admin_bench_questions(void);
 bool admin_bench_is_served(uint16_t op);
 
 #endif

@@ -149,6 +149,18 @@ static void test_volume_lives_and_dies(void **state)
 	admin_bench_expect(bench, ADMIN_OP_VDI_DELETE, "{\"name\": \"a\"}", -E_NOT_FOUND);
 }
 
+/* The document of a volume names the blocks of its own layer. */
+static void expect_used(struct admin_bench *bench, struct json_object *document)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(
+		state_map(bench->node.state), admin_bench_text(document, "name"));
+	struct json_object *used;
+
+	assert_non_null(volume);
+	assert_true(json_object_object_get_ex(document, "used", &used));
+	assert_int_equal(json_object_get_uint64(used), volume->layers[0] * BLOCK_SIZE);
+}
+
 static void test_list_in_pages_has_every_row_once(void **state)
 {
 	struct admin_bench *bench = *state;
@@ -170,6 +182,7 @@ static void test_list_in_pages_has_every_row_once(void **state)
 			const char *name =
 				admin_bench_text(json_object_array_get_idx(page, i), "name");
 			assert_true(strcmp(name, after) > 0);
+			expect_used(bench, json_object_array_get_idx(page, i));
 			snprintf(after, sizeof(after), "%s", name);
 		}
 		rows += (unsigned)count;
@@ -192,6 +205,31 @@ static void test_sheep_that_do_not_answer_are_named(void **state)
 	assert_non_null(strstr(bench->question.text, "\"objects_missing\":5"));
 	admin_bench_expect(bench, ADMIN_OP_RECOVERY_INFO, "", 0);
 	assert_non_null(strstr(bench->question.text, "\"unknown_nodes\":[2]"));
+}
+
+static void test_use_of_a_volume_is_told_when_all_of_it_was_counted(void **state)
+{
+	struct admin_bench *bench = *state;
+	struct json_object *document;
+
+	admin_bench_format(bench);
+	admin_bench_count_pgs(16);
+	admin_bench_expect(bench, ADMIN_OP_VDI_LIST, "", 0);
+	assert_int_equal(admin_bench_questions(), 0); /* there is nothing to ask about */
+	admin_bench_expect(bench, ADMIN_OP_VDI_CREATE, "{\"name\": \"a\", \"size\": 4096}", 0);
+	document = admin_bench_ask(bench, ADMIN_OP_VDI_INFO, "{\"name\": \"a\"}");
+	expect_used(bench, document);
+	json_object_put(document);
+	admin_bench_count_pgs(15);
+	admin_bench_expect(bench, ADMIN_OP_VDI_INFO, "{\"name\": \"a\"}", 0);
+	assert_non_null(strstr(bench->question.text, "\"used\":null"));
+	admin_bench_expect(bench, ADMIN_OP_VDI_LIST, "", 0);
+	assert_non_null(strstr(bench->question.text, "\"used\":null"));
+	admin_bench_count_pgs(16);
+	admin_bench_expect(bench, ADMIN_OP_VDI_LIST, "{\"used\": false}", 0);
+	assert_non_null(strstr(bench->question.text, "\"used\":null"));
+	assert_int_equal(admin_bench_questions(), 0);
+	admin_bench_expect(bench, ADMIN_OP_VDI_LIST, "{\"used\": 1}", -EINVAL);
 }
 
 /* ---- an operator's changes ---- */
@@ -418,6 +456,7 @@ int main(void)
 		ADMIN_TEST(test_volume_lives_and_dies),
 		ADMIN_TEST(test_list_in_pages_has_every_row_once),
 		ADMIN_TEST(test_sheep_that_do_not_answer_are_named),
+		ADMIN_TEST(test_use_of_a_volume_is_told_when_all_of_it_was_counted),
 		ADMIN_TEST(test_settings_are_set_within_their_bounds),
 		ADMIN_TEST(test_nodes_and_stores_are_changed_by_name),
 		ADMIN_TEST(test_volumes_are_changed),
