@@ -394,6 +394,8 @@ const struct command commands[] = {
 		.noun = "vdi",
 		.verb = "list",
 		.help = "the volumes",
+		.more = "USED: what was written and not trimmed since, one copy of it. A dash: some sheep did\n"
+			"not answer.",
 		.op = ADMIN_OP_VDI_LIST,
 		.view = &view_volumes,
 	},

@@ -54,8 +54,9 @@ static const struct source {
 	enum admin_op op;
 	const char *key;
 	const char *const *words; /* besides */
+	const char *without;	  /* what other sheep would be asked for: nobody reads it here */
 } sources[] = {
-	[COMPLETE_VOLUME] = {ADMIN_OP_VDI_LIST, "name", NULL},
+	[COMPLETE_VOLUME] = {ADMIN_OP_VDI_LIST, "name", NULL, "used"},
 	[COMPLETE_NODE] = {ADMIN_OP_NODE_LIST, "id", NULL},
 	[COMPLETE_STORE] = {ADMIN_OP_STORE_LIST, "uuid", NULL},
 	[COMPLETE_SETTING] = {ADMIN_OP_CLUSTER_SETTINGS, "key", NULL},
@@ -71,11 +72,19 @@ static void offer_all(struct completion *completion, const char *const *words)
 static void offer_from(struct completion *completion, const struct source *source)
 {
 	struct collie *collie = completion->collie;
-	struct json_object *list = NULL;
+	struct json_object *arguments = NULL, *list = NULL;
 
 	offer_all(completion, source->words);
 	collie->timeout_ns = ASK_TIMEOUT_NS;
-	if (!source->key || ask(collie, source->op, NULL, &list) != 0)
+	if (!source->key)
+		return;
+	if (source->without) {
+		arguments = json_object_new_object();
+		json_object_object_add(arguments, source->without, json_object_new_boolean(false));
+	}
+	int rc = ask(collie, source->op, arguments, &list);
+	json_object_put(arguments);
+	if (rc != 0)
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *row = json_object_array_get_idx(list, i);

@@ -419,12 +419,13 @@ static void test_tcp_and_host_names_work_too(void **state)
 	fake_sheep_stop(tcp);
 }
 
+/* Without what volumes use: names are wanted, and now. */
 static void test_names_of_volumes_are_completed(void **state)
 {
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0,
+	SCRIPT({ADMIN_OP_VDI_LIST, "{\"used\":false}", 0,
 		"[{\"name\":\"data\"},{\"name\":\"db\"},{\"name\":\"wiki\"}]"});
 	EXPECT(0, "data\ndb\n", "", "complete", "vdi", "delete", "d");
-	SCRIPT({ADMIN_OP_VDI_LIST, NULL, 0, "[{\"name\":\"a b\"},{\"name\":\"c\"}]"});
+	SCRIPT({ADMIN_OP_VDI_LIST, "{\"used\":false}", 0, "[{\"name\":\"a b\"},{\"name\":\"c\"}]"});
 	EXPECT(0, "c\n", "", "complete", "-s", BED->address, "vdi", "info", "");
 }
 
