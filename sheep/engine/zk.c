@@ -115,20 +115,44 @@ static void close_session(struct zk *zk)
 	zk->session = NULL;
 }
 
-/* The library's threads take no signals: they would end the process where the sheep waits for them. */
-static zhandle_t *init_library(struct zk *zk, struct zk_session *session)
+/* As the library wants them: without the brackets of IPv6. */
+static void list_servers(const struct zk_addresses *servers, char *out, size_t size)
 {
+	struct text text = text_of(out, size);
+
+	for (uint32_t i = 0; i < servers->count; i++) {
+		const char *address = servers->text[i], *colon = strrchr(address, ':');
+		size_t bracket = address[0] == '[';
+
+		text_append(&text, "%s%.*s%s", i ? "," : "",
+			    (int)((size_t)(colon - address) - 2 * bracket), address + bracket,
+			    colon);
+	}
+}
+
+/*
+ * The library's threads take no signals: they would end the process where the sheep waits for them. They are given
+ * addresses, and are not to look them up each time something happens.
+ */
+static zhandle_t *init_library(const struct zk_addresses *servers, const clientid_t *id,
+			       struct zk_session *session)
+{
+	char list[ZK_ADDRESSES_MAX * LOOP_ADDRESS_MAX];
 	zhandle_t *handle;
 	sigset_t all, old;
 
+	list_servers(servers, list, sizeof(list));
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	handle = zookeeper_init(zk->hosts, zk_on_session, SESSION_TIMEOUT_MS, NULL, session, 0);
+	handle = zookeeper_init(list, zk_on_session, SESSION_TIMEOUT_MS, id, session, 0);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (handle)
+		(void)zoo_set_servers_resolution_delay(handle, -1);
 	return handle;
 }
 
-static int open_session(struct zk *zk)
+/* @id: of a session that goes on; NULL: a new one. */
+static int open_session(struct zk *zk, const struct zk_addresses *servers, const clientid_t *id)
 {
 	struct zk_session *session = calloc(1, sizeof(*session));
 
@@ -137,12 +161,37 @@ static int open_session(struct zk *zk)
 	session->zk = zk;
 	session->life = ++zk->life;
 	zk->session = session;
-	zk->handle = init_library(zk, session);
+	zk->is_behind = true;
+	zk->is_syncing = false;
+	zk->handle = init_library(servers, id, session);
 	if (zk->handle)
 		return 0;
 	free(session);
 	zk->session = NULL;
 	return errno ? -errno : -EIO;
+}
+
+/*
+ * What the library knows of the session besides its number, which changes it has seen, does not come
+ * along: so everything waits for a sync (is_behind). Should the library have got a connection in this very moment, it
+ * ends the session when it is closed: then it is another one that goes on, as after an expiry.
+ */
+void zk_session_move(struct zk *zk, const struct zk_addresses *servers)
+{
+	clientid_t id = {0};
+
+	if (zk->is_stopped || zk->is_connected)
+		return;
+	if (zk->handle) {
+		if (zoo_state(zk->handle) == ZOO_CONNECTED_STATE || is_unrecoverable(zk->handle))
+			return; /* that is about to be told */
+		id = *zoo_client_id(zk->handle);
+	}
+	log_debug("zookeeper: %s%s serves: going over", servers->text[0],
+		  servers->count > 1 ? ", among others," : "");
+	close_session(zk);
+	if (open_session(zk, servers, id.client_id ? &id : NULL) < 0)
+		zk_retry(zk);
 }
 
 /* Once in a while, as long as nobody answers. */
@@ -164,12 +213,37 @@ static void tell_waiting(struct zk *zk)
 
 static void restart_parts(struct zk *zk)
 {
-	zk->waiting_since_ns = 0;
-	zk->told_ns = 0;
 	zk_members_go(zk);
 	zk_read_go(zk);
 	zk_write_go(zk);
 	zk_compact_go(zk);
+}
+
+static void on_caught_up(struct zk_call *call)
+{
+	struct zk *zk = call->zk;
+
+	zk->is_syncing = false;
+	if (call->rc == ZOK) {
+		zk->is_behind = false;
+		restart_parts(zk);
+	} else {
+		zk_retry(zk);
+	}
+}
+
+/* There is a connection. The server of a new handle may be behind what we have seen. */
+static void go_on(struct zk *zk)
+{
+	if (!zk->is_behind) {
+		restart_parts(zk);
+		return;
+	}
+	zk_write_go(zk); /* what is appended is appended, wherever we read */
+	if (!zk->is_syncing)
+		zk->is_syncing = zk_sync(zk, "/", on_caught_up);
+	if (!zk->is_syncing)
+		zk_retry(zk);
 }
 
 void zk_session_changed(struct zk *zk, uint32_t life, int state)
@@ -177,18 +251,24 @@ void zk_session_changed(struct zk *zk, uint32_t life, int state)
 	if (state == ZOO_CONNECTED_STATE) {
 		bool was_connected = zk->is_connected;
 		zk->is_connected = true;
+		zk->waiting_since_ns = 0;
+		zk->told_ns = 0;
+		zk_dial_stop(zk);
 		engine_tell_quorum(&zk->engine, true);
 		if (!was_connected && !zk->is_stopped)
-			restart_parts(zk);
+			go_on(zk);
 	} else if (state == ZOO_EXPIRED_SESSION_STATE || state == ZOO_AUTH_FAILED_STATE) {
 		log_warning("the session with ZooKeeper has expired: beginning another one");
 		close_session(zk);
+		zk_dial_stop(zk); /* who serves was found for the ended one: it begins anew */
 		zk_members_lost(zk);
 		engine_tell_quorum(&zk->engine, false);
 		zk_retry(zk); /* it opens one */
 	} else {
 		zk->is_connected = false;
 		engine_tell_quorum(&zk->engine, false);
+		if (!zk->is_stopped)
+			zk_dial_start(zk);
 		zk_retry(zk);
 	}
 }
@@ -198,11 +278,18 @@ void zk_look_again(struct zk *zk)
 	if (!zk->handle)
 		return; /* the retry timer begins a session */
 	zk_session_changed(zk, zk->life, zoo_state(zk->handle));
-	if (zk->is_stopped || !zk->is_connected)
+	if (zk->is_stopped || !zk->is_connected || zk->is_behind)
 		return;
 	zk_members_changed(zk);
 	if (!zk->is_stopped)
 		zk_read_changed(zk);
+}
+
+static void begin_session(struct zk *zk)
+{
+	if (zk->addresses.count && open_session(zk, &zk->addresses, NULL) < 0)
+		log_warning("no session with ZooKeeper can be begun now");
+	zk_dial_start(zk);
 }
 
 static void on_retry(struct loop_timer *timer)
@@ -211,11 +298,15 @@ static void on_retry(struct loop_timer *timer)
 
 	if (zk->is_stopped)
 		return;
-	if (!zk->handle && open_session(zk) < 0)
-		log_warning("no session with ZooKeeper can be begun now");
+	if (!zk->handle)
+		begin_session(zk);
 	tell_waiting(zk);
 	if (!zk->is_connected) {
 		zk_retry(zk);
+		return;
+	}
+	if (zk->is_behind) {
+		go_on(zk);
 		return;
 	}
 	if (zk->members.is_waiting)
@@ -241,6 +332,7 @@ static void stop(struct zk *zk)
 {
 	zk->is_stopped = true;
 	loop_timer_stop(zk->engine.loop, &zk->retry);
+	zk_dial_stop(zk);
 }
 
 void zk_fail(struct zk *zk, int code, const char *format, ...)
@@ -267,7 +359,7 @@ static void on_quit(struct loop_op *op, int result)
 void zk_try_quit(struct zk *zk)
 {
 	if (!zk->is_closed || zk->is_quitting || zk->is_noting || !cds_list_empty(&zk->calls) ||
-	    __atomic_load_n(&zk->mails, __ATOMIC_RELAXED))
+	    __atomic_load_n(&zk->mails, __ATOMIC_RELAXED) || !zk_dial_end(zk))
 		return;
 	zk->is_quitting = true;
 	zk->quit_op.done = on_quit;
@@ -364,11 +456,15 @@ static int zk_open(const char *rest, struct loop *loop, const struct engine_opti
 	zk->retry.fire = on_retry;
 	zk->leave_timer.fire = on_leave_timer;
 	zoo_set_debug_level((ZooLogLevel)0); /* it writes to standard error by itself */
-	rc = open_session(zk);
+	zk->is_numeric = zk_names_are_numeric(zk->hosts);
+	zk_names_resolve(zk->hosts, &zk->addresses);
+	zk->dial.is_renamed = true;
+	rc = zk->addresses.count ? open_session(zk, &zk->addresses, NULL) : 0;
 	if (rc < 0) {
 		zk_free(&zk->engine);
 		return error_set(err, rc, "the client library of ZooKeeper");
 	}
+	zk_dial_start(zk);
 	zk_retry(zk);
 	*out = &zk->engine;
 	return 0;

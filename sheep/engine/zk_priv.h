@@ -2,6 +2,8 @@
  * The engine `zookeeper:HOST:PORT[,...][/ROOT]`, one member of it. docs/internals/engines.md
  *
  *   zk.c          life: the spec, the session, leaving
+ *   zk_names.c    names of servers
+ *   zk_dial.c     which of them serve, while there is no connection
  *   zk_call.c     the client library, whose threads answer by mail
  *   zk_read.c     the reader: format, image and segments in, commits out
  *   zk_write.c    proposals
@@ -27,12 +29,54 @@
 #define ZK_ROOT_MAX	   256
 #define ZK_HOSTS_MAX	   1024
 #define ZK_NAME_MAX	   64
+#define ZK_ADDRESSES_MAX   32u
 #define ZK_COMPACT_BYTES   (2u << 20)
 #define ZK_SEGMENT_ENTRIES 1024u
 #define ZK_READS	   64u /* entries asked for at a time */
 #define ZK_RETRY_NS	   (100 * NS_PER_MS)
 
 struct zk;
+struct zk_lookup;
+
+/* Of servers, numeric. */
+struct zk_addresses {
+	uint32_t count;
+	char text[ZK_ADDRESSES_MAX][LOOP_ADDRESS_MAX];
+};
+
+enum zk_host_step {
+	ZK_HOST_IDLE,
+	ZK_HOST_CONNECTING,
+	ZK_HOST_SENDING,
+	ZK_HOST_RECEIVING,
+};
+
+struct zk_host {
+	struct zk *zk;
+	struct loop_op op;
+	enum zk_host_step step;
+	struct loop_socket *socket;
+	struct iovec iov;
+	char address[LOOP_ADDRESS_MAX];
+	char reply[16];
+	uint64_t at_ns; /* idle: when it is asked; else when it is asked for too long */
+	uint64_t pause_ns;
+	bool serves;
+};
+
+struct zk_dial {
+	bool is_active;
+	bool is_renamed; /* zk->addresses are others, and the servers follow when none is being asked */
+	bool is_posted; /* the lookup was given up when its answer was on its way */
+	uint32_t busy;
+	unsigned moves;
+	uint64_t move_ns; /* when the session goes over; 0: nobody serves yet */
+	uint64_t lookup_ns;
+	struct loop_timer timer;
+	struct zk_lookup *lookup;
+	uint32_t count;
+	struct zk_host servers[ZK_ADDRESSES_MAX];
+};
 
 /* One call of the library. It comes back exactly once, on the loop, and is freed behind `done`. */
 struct zk_call {
@@ -140,13 +184,17 @@ struct zk_session {
 struct zk {
 	struct engine engine;
 	char hosts[ZK_HOSTS_MAX];
-	char root[ZK_ROOT_MAX]; /* "/..." without a slash at its end */
+	char root[ZK_ROOT_MAX];	       /* "/..." without a slash at its end */
+	struct zk_addresses addresses; /* of hosts, as they were last */
+	bool is_numeric;	       /* hosts has no names */
 	struct uuid expected;
 	uint64_t compact_bytes;
 	zhandle_t *handle;
 	struct zk_session *session; /* of the handle */
 	uint32_t life;		    /* rises with each session */
 	bool is_connected;
+	bool is_behind; /* perhaps: the handle is new, and its server may not have seen what we have */
+	bool is_syncing;
 	bool is_stopped; /* failed or leaving */
 	uint64_t waiting_since_ns, told_ns;
 	struct cds_list_head calls;
@@ -155,6 +203,7 @@ struct zk {
 	struct loop_mail lost_mail;
 	uint32_t lost_is_out; /* atomic */
 	struct loop_timer retry, leave_timer;
+	struct zk_dial dial;
 	struct loop_op quit_op;
 	struct loop_mail leave_mail;
 	bool is_noting; /* leaving: that we do is being written down */
@@ -177,8 +226,30 @@ void zk_path(const struct zk *zk, char *out, const char *format, ...)
 void zk_retry(struct zk *zk);
 /* Everything that was out has come back: tell `left` if we leave. */
 void zk_try_quit(struct zk *zk);
+/* The session goes on with other servers, unless it has a connection. */
+void zk_session_move(struct zk *zk, const struct zk_addresses *servers);
 /* NODE-START */
 void zk_member_name(const struct uuid *node, uint64_t start, char out[ZK_NAME_MAX]);
+
+/* ---- zk_names.c ---- */
+
+typedef void zk_lookup_done(struct zk *zk, const struct zk_addresses *addresses);
+
+/* No name that would have to be asked for? */
+bool zk_names_are_numeric(const char *hosts);
+/* May block. Those that have no address are left out. */
+void zk_names_resolve(const char *hosts, struct zk_addresses *out);
+/* The same for zk->hosts, without: @done once, by mail. NULL: no memory, or no thread. */
+struct zk_lookup *zk_lookup_start(struct zk *zk, zk_lookup_done *done);
+/* True: it is gone. False: its mail is on its way, and brings NULL. */
+bool zk_lookup_give_up(struct zk_lookup *lookup);
+
+/* ---- zk_dial.c ---- */
+
+void zk_dial_start(struct zk *zk); /* there is no connection */
+void zk_dial_stop(struct zk *zk);
+/* After zk_dial_stop(): is nothing under way any more? Else zk_try_quit() is called when it is. */
+bool zk_dial_end(struct zk *zk);
 
 /* ---- zk_call.c ---- */
 

@@ -1,20 +1,25 @@
 /* zookeeper:... against the conformance suite, on a real server, and what only it shows. */
 #define THREADED /* the library's blocking calls */
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sheep/engine/zk_priv.h"
 #include "tests/engine/real_bed.h"
 #include "tests/engine/zk_server.h"
 
-#define SLOTS (4 * ZK_SEGMENT_ENTRIES) /* of a segment: it is sealed soon after the last */
+#define HUNG_NS (900 * NS_PER_MS) /* less than the library stays with a server that says nothing */
+#define SLOTS	(4 * ZK_SEGMENT_ENTRIES) /* of a segment: it is sealed soon after the last */
 
 static struct zk_server server; /* of all tests; each has a root of its own */
 static unsigned roots;
 
 struct world {
 	char root[32];
+	char before[96]; /* servers that are named before the real one: "HOST:PORT,"... */
 };
 
 static uint64_t slot(uint64_t index)
@@ -27,10 +32,11 @@ static int open_member(struct bed *bed, struct member *member, const struct engi
 		       const struct engine_callbacks *callbacks, struct error *err)
 {
 	struct world *world = bed->world;
-	char spec[96];
+	char spec[192];
 
 	real_bed_loop(member);
-	(void)snprintf(spec, sizeof(spec), "zookeeper:127.0.0.1:%u%s", server.port, world->root);
+	(void)snprintf(spec, sizeof(spec), "zookeeper:%s127.0.0.1:%u%s", world->before, server.port,
+		       world->root);
 	return engine_open(spec, member->loop, options, callbacks, member, &member->engine, err);
 }
 
@@ -97,6 +103,85 @@ static void test_log_survives_the_server(void **state)
 		assert_true(zk_server_start(&server));
 		BED_UNTIL(bed, bed->members[0].has_quorum && bed_is_settled(bed));
 	}
+}
+
+/*
+ * Servers that hang: connections are made to them, and nothing is ever answered. The library alone would stay with
+ * each for a second, whenever its turn comes, and its order is random: so four starts, and four losses.
+ */
+static void test_servers_that_hang_hold_up_nobody(void **state)
+{
+	struct bed *bed = *state;
+	struct world *world = bed->world;
+	int hung[3];
+
+	for (unsigned i = 0; i < ARRAY_COUNT(hung); i++) {
+		struct sockaddr_in address = {.sin_family = AF_INET,
+					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		socklen_t length = sizeof(address);
+		size_t used = strlen(world->before);
+		hung[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(bind(hung[i], (void *)&address, sizeof(address)), 0);
+		assert_int_equal(listen(hung[i], 100), 0);
+		assert_int_equal(getsockname(hung[i], (void *)&address, &length), 0);
+		(void)snprintf(world->before + used, sizeof(world->before) - used, "127.0.0.1:%u,",
+			       ntohs(address.sin_port));
+	}
+	for (unsigned n = 0; n < 4; n++) {
+		uint64_t begun_ns = real_bed_now(bed);
+		bed_start(bed, n);
+		BED_UNTIL(bed, bed->members[n].is_ready);
+		assert_true(real_bed_now(bed) < begun_ns + HUNG_NS);
+	}
+	for (unsigned n = 0; n < 4; n++)
+		bed_propose(bed, n, 10);
+	zk_server_signal(&server, SIGKILL);
+	BED_UNTIL(bed, !bed->members[0].has_quorum && !bed->members[1].has_quorum &&
+			       !bed->members[2].has_quorum && !bed->members[3].has_quorum);
+	/* They hang with one of the others by now, for a second each time. */
+	BED_NEVER(bed, NS_PER_S / 2, bed->members[0].has_quorum);
+	assert_true(zk_server_start(&server));
+	uint64_t served_ns = real_bed_now(bed);
+	BED_UNTIL(bed, bed->members[0].has_quorum && bed->members[1].has_quorum &&
+			       bed->members[2].has_quorum && bed->members[3].has_quorum);
+	assert_true(real_bed_now(bed) < served_ns + HUNG_NS);
+	BED_UNTIL(bed, bed_is_settled(bed));
+	for (unsigned i = 0; i < ARRAY_COUNT(hung); i++)
+		(void)close(hung[i]);
+}
+
+static void test_names_become_addresses(void **state)
+{
+	struct zk_addresses addresses;
+
+	assert_true(zk_names_are_numeric("10.0.0.1:2181,[::1]:7,::1:8"));
+	assert_false(zk_names_are_numeric("10.0.0.1:2181,localhost:2181"));
+	zk_names_resolve("127.0.0.1:2181,[::1]:7,::1:8,127.0.0.1:2181,no.such.invalid:1",
+			 &addresses);
+	assert_int_equal(addresses.count, 3);
+	assert_string_equal(addresses.text[0], "127.0.0.1:2181");
+	assert_string_equal(addresses.text[1], "[::1]:7");
+	assert_string_equal(addresses.text[2], "[::1]:8");
+	zk_names_resolve("no.such.invalid:1", &addresses);
+	assert_int_equal(addresses.count, 0);
+}
+
+/* A name that nobody knows yet is waited for, and the loop does not wait with it. */
+static void test_unknown_names_are_waited_for(void **state)
+{
+	struct bed *bed = *state;
+	struct world *world = bed->world;
+	struct zk *zk;
+
+	(void)snprintf(world->before, sizeof(world->before), "no.such.invalid:1/x,");
+	bed_start(bed, 0);
+	zk = zk_of(&bed->members[0]);
+	BED_NEVER(bed, NS_PER_S, bed->members[0].is_ready || bed->members[0].has_failed);
+	assert_string_equal(zk->hosts, "no.such.invalid:1");
+	/* Now somebody does. */
+	(void)snprintf(zk->hosts, sizeof(zk->hosts), "localhost:%u", server.port);
+	(void)snprintf(zk->root, sizeof(zk->root), "%s", world->root);
+	BED_UNTIL(bed, bed->members[0].is_ready);
 }
 
 /* Expiry is a leave and a return: nobody stops, and nobody is said to have died. */
@@ -239,6 +324,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_specs),
+		cmocka_unit_test(test_names_become_addresses),
+		BED_TEST(test_servers_that_hang_hold_up_nobody),
+		BED_TEST(test_unknown_names_are_waited_for),
 		BED_TEST(test_log_survives_the_server),
 		BED_TEST(test_session_that_expires_is_begun_anew),
 		BED_TEST(test_ends_of_starts_long_gone_are_forgotten),
@@ -259,6 +347,7 @@ int main(void)
 		(void)fprintf(stderr, "the ZooKeeper server does not start\n");
 		return 1;
 	}
+	cmocka_set_test_filter(getenv("ONLY"));
 	failed = run_conformance("zookeeper");
 	failed += cmocka_run_group_tests_name("only zookeeper", tests, NULL, NULL);
 	zk_server_done(&server);
