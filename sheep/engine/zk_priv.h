@@ -283,6 +283,11 @@ void zk_look_again(struct zk *zk);
 void zk_read_go(struct zk *zk); /* begin, or take the step again */
 void zk_read_stop(struct zk *zk);
 void zk_read_changed(struct zk *zk); /* the watch */
+/*
+ * The entry @data of ours was made as @path in the present segment. True: it was delivered, and is not found in the
+ * writer's list by zk_write_seen().
+ */
+bool zk_read_own(struct zk *zk, const char *path, const void *data, size_t size);
 void zk_read_done(struct zk *zk);
 
 /* ---- zk_write.c ---- */

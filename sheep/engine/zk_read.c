@@ -408,6 +408,25 @@ static bool take(struct zk *zk, uint64_t number, const uint8_t *data, size_t siz
 	return !zk->is_stopped;
 }
 
+/*
+ * Whose number is known is committed, and so is all before it. When that was all read the entry need not be: it is the
+ * next one. A seal is: what is being read would be taken for the next segment's.
+ */
+bool zk_read_own(struct zk *zk, const char *path, const void *data, size_t size)
+{
+	struct zk_reader *reader = &zk->reader;
+	const struct zk_entry *entry = data;
+	const char *name = path ? strrchr(path, '/') : NULL;
+	uint64_t number;
+
+	if ((reader->step != ZK_READ_REST && reader->step != ZK_READ_LIST) || !name ||
+	    !number_of(name + 1, &number) || number != reader->next ||
+	    from_le32(entry->type) != ZK_ENTRY_COMMAND)
+		return false;
+	(void)take(zk, number, data, size);
+	return true;
+}
+
 /* Those whose turn has come. */
 static void take_some(struct zk *zk)
 {

@@ -45,6 +45,24 @@ static void drop(struct zk *zk, struct zk_proposal *proposal)
 	free(proposal);
 }
 
+/* It is in the segment that the reader is in; mostly its turn has come, and it need not be read. */
+static void made(struct zk *zk, struct zk_proposal *proposal, const char *path)
+{
+	struct cds_list_head *before = proposal->link.prev;
+
+	proposal->state = PROPOSAL_MADE;
+	cds_list_del(&proposal->link); /* or the reader would free it under itself */
+	zk->writer.count--;
+	zk->writer.bytes -= proposal->size;
+	if (zk_read_own(zk, path, proposal->data, proposal->size)) {
+		free(proposal);
+		return;
+	}
+	zk->writer.count++;
+	zk->writer.bytes += proposal->size;
+	cds_list_add(&proposal->link, before); /* where it was: nothing has happened */
+}
+
 static void on_created(struct zk_call *call)
 {
 	struct zk *zk = call->zk;
@@ -52,9 +70,12 @@ static void on_created(struct zk_call *call)
 
 	zk->writer.flying--;
 	if (proposal && proposal->state == PROPOSAL_FLYING) {
-		bool counts = call->rc == ZOK && proposal->segment == zk->reader.segment;
-		proposal->state = counts ? PROPOSAL_MADE : PROPOSAL_WAITING;
-		zk->engine.stats.proposals_again += !counts;
+		if (call->rc == ZOK && proposal->segment == zk->reader.segment) {
+			made(zk, proposal, call->path);
+		} else {
+			proposal->state = PROPOSAL_WAITING;
+			zk->engine.stats.proposals_again++;
+		}
 	}
 	if (call->rc == ZOK)
 		zk_write_go(zk);
