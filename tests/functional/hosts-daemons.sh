@@ -24,14 +24,24 @@ one_engine() { # HOST
 	load_end
 }
 
+# Commands that wait for the log until their time is over exit with 6, as the table in collie(8) says.
+log_waits_in_vain() {
+	local command
+	# Harmless ones: what was on its way when the last server died may happen later.
+	for command in "vdi create w$((made += 1)) 10M" "vdi set disk iops 0" "cluster set recovery_rate 1G" "node undrain 1"; do
+		# shellcheck disable=SC2086 # words
+		expect_exit 6 collie 1 --timeout 2 $command
+		grep -q "no quorum" "$work/err" || fail "$command: $(cat "$work/err")"
+	done
+}
+
 # All engine daemons: nothing can change, and what is open goes on.
 all_engines() {
 	local i
 	load_begin 1 2 3
 	for i in 1 2 3; do engine_kill $i; done
 	for i in 1 2 3; do goes_on $i; done
-	expect_exit 1 collie 1 --timeout 3 vdi create "w$((made += 1))" 10M
-	grep -q "no quorum" "$work/err" || fail "$(cat "$work/err")"
+	log_waits_in_vain
 	for i in 1 2 3; do goes_on $i; done
 	shuffle 1 2 3
 	for i in "${shuffled[@]}"; do engine_start "$i"; done

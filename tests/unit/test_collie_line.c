@@ -255,7 +255,7 @@ static void test_every_status_has_its_exit_code(void **state)
 		{PROTO_STATUS_OK, COLLIE_DONE, "ok"},
 		{PROTO_STATUS_INVALID, COLLIE_REFUSED, "invalid"},
 		{PROTO_STATUS_NOT_FORMATTED, COLLIE_REFUSED, "not_formatted"},
-		{PROTO_STATUS_NO_QUORUM, COLLIE_REFUSED, "no_quorum"},
+		{PROTO_STATUS_NO_QUORUM, COLLIE_BUSY, "no_quorum"},
 		{PROTO_STATUS_UNSUPPORTED, COLLIE_REFUSED, "unsupported"},
 		{PROTO_STATUS_IO, COLLIE_UNREACHABLE, "io"},
 		{PROTO_STATUS_SHUTDOWN, COLLIE_UNREACHABLE, "shutdown"},
