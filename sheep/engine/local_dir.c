@@ -274,14 +274,15 @@ static int check_expected(const struct local *local, const struct uuid *expected
 	if (uuid_is_null(expected) || uuid_is_equal(expected, &local->engine.log))
 		return 0;
 	return error_set(err, -E_WRONG_CLUSTER,
-			 "'%s' is the log %s, this node belongs to the log %s", local->dir,
-			 uuid_format(&local->engine.log, here), uuid_format(expected, there));
+			 "'%s' is the log %s, this node belongs to the log %s: is --cluster right?",
+			 local->dir, uuid_format(&local->engine.log, here),
+			 uuid_format(expected, there));
 }
 
 int local_dir_open(struct local *local, const struct uuid *expected, struct uuid *first_file,
 		   struct error *err)
 {
-	char path[LOCAL_PATH_MAX];
+	char path[LOCAL_PATH_MAX], text[UUID_TEXT_SIZE];
 	struct local_root root;
 	int rc;
 
@@ -292,9 +293,11 @@ int local_dir_open(struct local *local, const struct uuid *expected, struct uuid
 		rc = read_root(local, &root, err);
 	if (rc == 1) {
 		if (!uuid_is_null(expected))
-			return error_set(err, -E_NOT_FOUND,
-					 "there is no log in '%s', but this node belongs to one",
-					 local->dir);
+			return error_set(
+				err, -E_NOT_FOUND,
+				"there is no log in '%s', and this node belongs to the log %s: is "
+				"--cluster right, and its file system mounted?",
+				local->dir, uuid_format(expected, text));
 		rc = check_empty(local, err);
 		if (rc == 0)
 			rc = make_log(local, err);

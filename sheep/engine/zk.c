@@ -21,6 +21,7 @@
 #define SESSION_TIMEOUT_MS 1500 /* the servers have bounds of their own: 2 to 20 ticks */
 #define TELL_FIRST_NS	   NS_PER_S
 #define TELL_NS		   (10 * NS_PER_S) /* between two lines about waiting */
+#define LOOK_AGAIN_NS	   NS_PER_S	   /* for a log that is not there */
 #define LEAVE_NS	   (2 * NS_PER_S)  /* to write down that we leave */
 #define ROOT_DEFAULT	   "/sheepfold"
 
@@ -324,6 +325,22 @@ void zk_retry(struct zk *zk)
 	if (!zk->is_stopped && !loop_timer_is_armed(&zk->retry))
 		loop_timer_start(zk->engine.loop, &zk->retry,
 				 loop_now(zk->engine.loop) + ZK_RETRY_NS);
+}
+
+void zk_wait_for_log(struct zk *zk)
+{
+	uint64_t now = loop_now(zk->engine.loop);
+	char text[UUID_TEXT_SIZE];
+
+	zk->reader.is_waiting = true;
+	if (!loop_timer_is_armed(&zk->retry))
+		loop_timer_start(zk->engine.loop, &zk->retry, now + LOOK_AGAIN_NS);
+	if (zk->told_no_log_ns && now < zk->told_no_log_ns + TELL_NS)
+		return;
+	zk->told_no_log_ns = now;
+	log_warning("zookeeper: waiting: there is no log at %s on %s, and this node belongs to log "
+		    "%s: bring the data of ZooKeeper back, or correct --cluster",
+		    zk->root, zk->hosts, uuid_format(&zk->expected, text));
 }
 
 /* ---- the end ---- */

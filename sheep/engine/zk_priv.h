@@ -196,7 +196,7 @@ struct zk {
 	bool is_behind; /* perhaps: the handle is new, and its server may not have seen what we have */
 	bool is_syncing;
 	bool is_stopped; /* failed or leaving */
-	uint64_t waiting_since_ns, told_ns;
+	uint64_t waiting_since_ns, told_ns, told_no_log_ns;
 	struct cds_list_head calls;
 	uint32_t mails; /* atomic: events on their way here */
 	/* Something was told for which there was no memory: look at everything. */
@@ -226,6 +226,8 @@ void zk_path(const struct zk *zk, char *out, const char *format, ...)
 void zk_retry(struct zk *zk);
 /* Everything that was out has come back: tell `left` if we leave. */
 void zk_try_quit(struct zk *zk);
+/* There is none, and we belong to one: the reader looks again, later. */
+void zk_wait_for_log(struct zk *zk);
 /* The session goes on with other servers, unless it has a connection. */
 void zk_session_move(struct zk *zk, const struct zk_addresses *servers);
 /* NODE-START */

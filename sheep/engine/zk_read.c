@@ -85,6 +85,10 @@ static void on_root(struct zk_call *call)
 		}
 		has_format |= strcmp(call->names[i], "format") == 0;
 	}
+	if (!has_format && !uuid_is_null(&zk->expected)) {
+		zk_wait_for_log(zk); /* it may be brought back; another one is not ours */
+		return;
+	}
 	zk->reader.making = 0;
 	enter(zk, has_format ? ZK_READ_FORMAT : ZK_READ_MAKE);
 }

@@ -22,6 +22,7 @@
 #include "sheep/service/admin.h"
 #include "sheep/service/exports.h"
 #include "sheep/service/figures.h"
+#include "sheep/service/identity.h"
 #include "sheep/service/node_priv.h"
 #include "sheep/service/note.h"
 
@@ -123,9 +124,36 @@ static int check_cluster(const struct node *node, const struct cluster_map *map,
 	return 0;
 }
 
-/* The cluster is formatted: stamp the stores that are not. */
+int node_explain(const struct node *node, int rc, struct error *err)
+{
+	char text[UUID_TEXT_SIZE];
+
+	for (unsigned i = 0; rc == -E_WRONG_CLUSTER && i < node->store_count; i++) {
+		const struct store *store = node->stores[i].store;
+		const struct uuid *stamp = &store_identity(store)->cluster;
+		if (!uuid_is_null(stamp))
+			return error_wrap(err, rc, "store '%s' belongs to cluster %s",
+					  store_path(store), uuid_format(stamp, text));
+	}
+	return rc;
+}
+
+/*
+ * The cluster is formatted: from now on this node has something to lose. It takes part in no other log (an empty engine
+ * must not found a new one), and its stores are stamped.
+ */
 static int stamp_stores(struct node *node, const struct cluster_map *map, struct error *err)
 {
+	const struct uuid log = state_log(node->state);
+
+	if (!uuid_is_equal(&node->log, &log)) {
+		unsigned count;
+		char *const *paths = node_directories(node, &count);
+		int rc = identity_keep_log(node->workers[0].loop, paths, count, &log, err);
+		if (rc < 0)
+			return rc;
+		node->log = log;
+	}
 	for (unsigned i = 0; i < node->store_count; i++) {
 		struct store *store = node->stores[i].store;
 		if (!uuid_is_null(&store_identity(store)->cluster))
@@ -404,7 +432,11 @@ static void on_quorum(void *context, bool has_quorum)
 
 static void on_engine_failed(void *context, const struct error *err)
 {
-	node_fail(context, err);
+	struct node *node = context;
+	struct error why = *err;
+
+	(void)node_explain(node, why.code, &why);
+	node_fail(node, &why);
 }
 
 static void on_left(void *context)

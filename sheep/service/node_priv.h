@@ -70,6 +70,7 @@ struct node {
 	uint32_t id;	      /* in the map; 0: not registered */
 	uint64_t session;
 	struct uuid uuid;
+	struct uuid log; /* that its directories name (identity.h); null: none */
 	unsigned worker_count;
 	struct worker *workers;
 	/* by worker, for the gateways */
@@ -111,6 +112,13 @@ struct wire_identity node_identity(const struct node *node);
 extern const struct state_callbacks node_state_callbacks;
 /* Something that cannot be gone on with: stop, and exit with 1. */
 void node_fail(struct node *node, const struct error *err);
+
+/* An engine that refuses us because it has another log: whose stores these are is told, too. Returns @rc. */
+int node_explain(const struct node *node, int rc, struct error *err);
+
+/* open.c */
+/* Where it keeps who it is: its stores, or the state directory of a gateway. */
+char *const *node_directories(const struct node *node, unsigned *count);
 
 /* publish.c */
 /* Give every loop the map, first of all this one. @result: what changed; NULL: anything. */

@@ -149,21 +149,31 @@ static int open_stores(struct node *node, struct error *err)
 	return 0;
 }
 
+char *const *node_directories(const struct node *node, unsigned *count)
+{
+	const struct settings *settings = node->settings;
+
+	*count = node->store_count ? settings->stores.count : 1;
+	return node->store_count ? settings->stores.items : &settings->state;
+}
+
 /* A node with stores was once its first store; a gateway is what it drew at its first start. */
 static int open_identity(struct node *node, struct error *err)
 {
 	struct loop *loop = node->workers[0].loop;
-	const struct settings *settings = node->settings;
-	struct uuid drawn = uuid_make(loop_random(loop));
+	struct uuid preset = uuid_make(loop_random(loop));
+	unsigned count;
+	char *const *paths = node_directories(node, &count);
+	int rc = 0;
 
 	if (node->store_count)
-		return identity_open(loop, settings->stores.items, settings->stores.count,
-				     &store_identity(node->stores[0].store)->uuid, &node->uuid,
-				     err);
-	int rc = loop_sync_mkdir(loop, settings->state);
+		preset = store_identity(node->stores[0].store)->uuid;
+	else
+		rc = loop_sync_mkdir(loop, paths[0]);
 	if (rc < 0 && rc != -EEXIST)
-		return error_set(err, rc, "state directory '%s'", settings->state);
-	return identity_open(loop, &settings->state, 1, &drawn, &node->uuid, err);
+		return error_set(err, rc, "state directory '%s'", paths[0]);
+	rc = identity_open(loop, paths, count, &preset, &node->uuid, err);
+	return rc < 0 ? rc : identity_log(loop, paths, count, &node->log, err);
 }
 
 static int open_worker(struct node *node, struct worker *worker, struct error *err)
@@ -268,6 +278,7 @@ static int open_cluster(struct node *node, struct error *err)
 		.engine = node->settings->cluster,
 		.engine_dir = engine_dir,
 		.node = node->uuid,
+		.log = node->log,
 		.start = node->start,
 		.callbacks = &node_state_callbacks,
 		.context = node,
@@ -277,7 +288,7 @@ static int open_cluster(struct node *node, struct error *err)
 	if (rc == 0)
 		rc = state_open(&options, &node->state, err);
 	if (rc < 0)
-		return rc;
+		return node_explain(node, rc, err);
 	node->caretaker = caretaker_new(loop, node->state, &node->uuid);
 	if (!node->caretaker)
 		return error_set(err, -ENOMEM, "caretaker");

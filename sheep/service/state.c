@@ -365,6 +365,7 @@ int state_open(const struct state_options *options, struct state **out, struct e
 	struct state *state = calloc(1, sizeof(*state));
 	const struct engine_options engine_options = {
 		.self = {.node = options->node, .start = options->start},
+		.log = options->log,
 		.dir = options->engine_dir};
 	int rc;
 
@@ -458,6 +459,11 @@ void state_peer_link(struct state *state, const struct uuid *node, uint64_t star
 const char *state_engine_name(const struct state *state)
 {
 	return engine_name(state->engine);
+}
+
+struct uuid state_log(const struct state *state)
+{
+	return engine_log(state->engine);
 }
 
 void state_set_node(struct state *state, uint32_t node)

@@ -42,7 +42,8 @@ struct state_options {
 			   struct engine **out, struct error *err);
 	void *opener;
 	struct uuid node;
-	uint64_t start; /* random, not 0 */
+	struct uuid log; /* the one that this node belongs to; null: none yet */
+	uint64_t start;	 /* random, not 0 */
 	const struct state_callbacks *callbacks;
 	void *context;
 };
@@ -59,6 +60,7 @@ bool state_has_quorum(const struct state *state);
 /* As engine_link(). */
 void state_peer_link(struct state *state, const struct uuid *node, uint64_t start, bool is_closed);
 const char *state_engine_name(const struct state *state);
+struct uuid state_log(const struct state *state); /* as engine_log() */
 /* Our id, as REGISTER gave it: commands are signed with it from now on. */
 void state_set_node(struct state *state, uint32_t node);
 uint32_t state_node(const struct state *state); /* 0: we are not registered yet */

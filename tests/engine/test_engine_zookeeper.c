@@ -287,6 +287,39 @@ static void test_later_start_of_a_node_replaces_the_earlier(void **state)
 
 /* ---- what else may be in ZooKeeper ---- */
 
+/* Data that was lost, or a wrong root: who belongs to a log founds no other one, and goes on when its log is back. */
+static void test_log_that_is_gone_is_waited_for_and_not_made(void **state)
+{
+	struct bed *bed = *state;
+	struct world *world = bed->world;
+	char path[ZK_PATH_MAX];
+	struct zk_format format = {.magic = to_le64(ZK_FORMAT_MAGIC),
+				   .version = to_le32(ZK_VERSION)};
+	static const char *const parts[] = {"",	      "/log",	  "/log/0000000001",
+					    "/image", "/members", "/ended"};
+
+	bed_start_all(bed, 1);
+	zhandle_t *handle = zk_of(&bed->members[0])->handle;
+	(void)snprintf(world->root, sizeof(world->root), "/tests/%u", ++roots);
+	memset(bed->log.bytes, 7, sizeof(bed->log.bytes));
+	bed_start(bed, 1);
+	BED_NEVER(bed, 3 * NS_PER_S, bed->members[1].is_ready || bed->members[1].has_failed);
+	assert_int_equal(zoo_exists(handle, world->root, 0, NULL), ZNONODE);
+	for (unsigned i = 0; i < ARRAY_COUNT(parts); i++) {
+		(void)snprintf(path, sizeof(path), "%s%s", world->root, parts[i]);
+		assert_int_equal(zoo_create(handle, path, NULL, -1, &ZOO_OPEN_ACL_UNSAFE,
+					    ZOO_PERSISTENT, NULL, 0),
+				 ZOK);
+	}
+	BED_NEVER(bed, NS_PER_S, bed->members[1].is_ready || bed->members[1].has_failed);
+	memcpy(format.log, bed->log.bytes, sizeof(format.log));
+	(void)snprintf(path, sizeof(path), "%s/format", world->root);
+	assert_int_equal(zoo_create(handle, path, (const char *)&format, sizeof(format),
+				    &ZOO_OPEN_ACL_UNSAFE, ZOO_PERSISTENT, NULL, 0),
+			 ZOK);
+	BED_UNTIL(bed, bed->members[1].is_ready);
+}
+
 static void test_foreign_data_under_the_root_is_refused(void **state)
 {
 	struct bed *bed = *state;
@@ -334,6 +367,7 @@ int main(void)
 		BED_TEST(test_waits_for_a_server_that_is_not_there_yet),
 		BED_TEST(test_leaves_though_no_server_answers),
 		BED_TEST(test_later_start_of_a_node_replaces_the_earlier),
+		BED_TEST(test_log_that_is_gone_is_waited_for_and_not_made),
 		BED_TEST(test_foreign_data_under_the_root_is_refused),
 	};
 	int failed;

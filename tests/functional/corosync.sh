@@ -66,6 +66,28 @@ start_sheep 3
 wait_until 30 sheep_is_up 3
 wait_healthy 3 >"$work/out"
 
+# All copies are gone, or so it looks: a node that had a log waits for it, says so, and founds no other.
+for i in 1 2 3; do kill_sheep $i TERM; done
+for i in 1 2 3; do mv "$work/store$i/engine" "$work/engine$i"; done
+for i in 1 2 3; do : >"$work/sheep$i.log"; done
+for i in 1 2 3; do start_sheep $i; done
+for i in 1 2 3; do wait_until 30 says $i "waiting: this node's copy of the log is gone"; done
+sleep 8
+for i in 1 2 3; do
+	expect_exit 6 collie $i --timeout 1 vdi create "nowhere$i" 10M
+	! says $i "this one makes it" || fail "a second log was founded"
+	[ "$(grep -c "copy of the log is gone" "$work/sheep$i.log")" -le 2 ] || fail "it says so too often"
+	kill_sheep $i TERM
+	[ "$sheep_rc" = 0 ] || fail "stopped while it waited: exit $sheep_rc"
+done
+for i in 1 2 3; do
+	rm -rf "$work/store$i/engine"
+	mv "$work/engine$i" "$work/store$i/engine"
+	start_sheep $i
+done
+for i in 1 2 3; do wait_until 30 sheep_is_up $i; done
+wait_healthy 3 >"$work/out"
+
 # A gateway keeps a copy of the log, too, and stays itself.
 start_gateway() {
 	# shellcheck disable=SC2086 # it is words

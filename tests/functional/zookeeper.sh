@@ -87,6 +87,18 @@ for i in 1 2 3; do wait_until 30 sheep_is_up $i; done
 wait_healthy 3
 $blocks check "$work/state" disk "$work"/nbd[123]
 collie 1 vdi info after >/dev/null
+# Another root, or an ensemble that has lost its data: a sheep that had a log waits for it, and makes no other.
+kill_sheep 2 TERM
+engine=zookeeper:127.0.0.1:$port/sheep/lost
+start_sheep 2
+wait_until 20 grep -q "waiting: there is no log at /sheep/lost" "$work/sheep2.log"
+expect_exit 6 collie 2 --timeout 2 vdi create nowhere 10M
+kill_sheep 2 TERM
+[ "$sheep_rc" = 0 ] || fail "stopped while it waited: exit $sheep_rc"
+engine=zookeeper:127.0.0.1:$port/sheep/one
+start_sheep 2
+wait_until 30 sheep_is_up 2
+wait_healthy 3
 # The same by a signal, which none of the client library's threads may take.
 kill_sheep 1 TERM
 [ "$sheep_rc" = 0 ] || fail "SIGTERM: sheep 1 exited with $sheep_rc"
