@@ -5,7 +5,7 @@
 #
 # For zookeeper and corosync (or those that are named), on three hosts: commands per second, one and 32 at a time; then random 4 KiB
 # writes, 16 in flight, through the gateway of a host that lives, while another one loses its power (cut off without a word,
-# its processes killed): any host, and for ZooKeeper that of the leader; while only its sheep is killed; and while only the
+# its processes killed): any host, and for ZooKeeper one of a follower and that of the leader; while only its sheep is killed; and while only the
 # engine's daemon there is. With the settings of docs/engines.md, and power also with the engine's own defaults. The longest wait of any write
 # counts; a client error ends the run. SHEEPFOLD_LONG=1: 10 rounds of each, else 3.
 . "${top_srcdir:?}/tests/functional/functions.sh"
@@ -21,9 +21,24 @@ row() { # ENGINE SETTINGS WHAT VALUE...
 		'{ v[NR] = $1 } END { print head, NR, "|", v[int((NR + 1) / 2)], "|", v[NR], "|" }'
 }
 
-leader() {
+in_mode() { # leader|follower: the first host whose ZooKeeper server is that
 	local i
-	for i in 1 2 3; do [ "$(zookeeper_mode $i)" != leader ] || echo $i; done
+	for i in 1 2 3; do
+		if [ "$(zookeeper_mode $i)" = "$1" ]; then
+			echo $i
+			return
+		fi
+	done
+}
+
+# power KIND SETTINGS: of hosts; of the leader's last, when a round costs most.
+power() {
+	if [ "$1" = zookeeper ]; then
+		faults "$1" "$2" "power of a follower's host" power 'in_mode follower'
+		faults "$1" "$2" "power of the leader's host" power 'in_mode leader'
+	else
+		faults "$1" "$2" "power of a host" power 'echo $((round % 3 + 1))'
+	fi
 }
 
 # ---- commands ----
@@ -112,15 +127,13 @@ all_down() {
 measure() { # KIND
 	cluster "$1"
 	commands "$1"
-	faults "$1" recommended "power of a host" power 'echo $((round % 3 + 1))'
-	[ "$1" != zookeeper ] || faults "$1" recommended "power of the leader's host" power leader
+	power "$1" recommended
 	faults "$1" recommended "kill -9 of a sheep" sheep 'echo $((round % 3 + 1))'
 	faults "$1" recommended "kill -9 of the engine's daemon of a host" engine 'echo $((round % 3 + 1))'
 	all_down
 	export ZOOKEEPER_CONFIG=$'tickTime=2000\ninitLimit=10\nsyncLimit=5' COROSYNC_TOTEM='# its own times'
 	cluster "$1"
-	faults "$1" defaults "power of a host" power 'echo $((round % 3 + 1))'
-	[ "$1" != zookeeper ] || faults "$1" defaults "power of the leader's host" power leader
+	power "$1" defaults
 	unset ZOOKEEPER_CONFIG COROSYNC_TOTEM
 	all_down
 }
