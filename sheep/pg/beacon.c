@@ -426,6 +426,17 @@ void beacons_plan(struct pg_beacons *beacons)
 				 loop_now(beacons->home->loop));
 }
 
+void pg_beacons_ask_again(struct pg_beacons *beacons)
+{
+	struct beacon_peer *peer, *next;
+
+	HASH_ITER(hh, beacons->peers, peer, next)
+		silence_ask_again(peer);
+	if (loop_timer_is_armed(&beacons->timer))
+		loop_timer_start(beacons->home->loop, &beacons->timer,
+				 loop_now(beacons->home->loop));
+}
+
 /* ---- those who wait ---- */
 
 static void on_return_timer(struct loop_timer *timer)

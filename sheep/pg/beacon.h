@@ -98,5 +98,7 @@ void silence_renounced(struct beacon_peer *peer, uint64_t now);
 /* The map has changed: which proposals are decided? */
 void silence_apply(struct beacon_peer *peer);
 void silence_end(struct beacon_peer *peer);
+/* What was proposed may be lost: it is proposed at the next look, whenever that was. */
+void silence_ask_again(struct beacon_peer *peer);
 
 #endif

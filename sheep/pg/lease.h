@@ -53,6 +53,8 @@ struct pg_beacons;
 /* Loop 0: a newer map is in the set. @old: the one before, or NULL. */
 void pg_beacons_apply(struct pg_beacons *beacons, const struct cluster_map *old,
 		      const uint64_t *pgs, uint32_t count);
+/* Loop 0: takeovers that were proposed may be lost: look at once, and propose them again. */
+void pg_beacons_ask_again(struct pg_beacons *beacons);
 /* Loop 0: operations of @set wait for a beacon that was sent at @needed_ns or later. */
 void pg_beacons_want(struct pg_beacons *beacons, struct pg_set *set, uint64_t needed_ns);
 void pg_beacons_stop(struct pg_beacons *beacons);

@@ -88,6 +88,11 @@ int pg_set_add_store(struct pg_set *set, struct store *store, uint32_t id, uint6
  * pg_peers_apply() comes before.
  */
 void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *pgs, uint32_t count);
+/*
+ * What was asked of the log since it lost its quorum is lost: what is still wanted is asked for at once, not when it would be
+ * repeated. On the set's loop.
+ */
+void pg_set_ask_again(struct pg_set *set);
 /* What the store's callbacks said, on this loop. */
 void pg_set_store_failed(struct pg_set *set, struct store *store, int error);
 void pg_set_store_corrupt(struct pg_set *set, struct store *store, uint32_t pg,

@@ -429,6 +429,20 @@ void pg_set_store_failed(struct pg_set *set, struct store *store, int error)
 			pg_fail(pg);
 }
 
+void pg_set_ask_again(struct pg_set *set)
+{
+	struct pg *pg, *next;
+
+	if (set->is_stopping)
+		return;
+	HASH_ITER(hh, set->pgs, pg, next)
+		if (pg->lead)
+			pg->lead->shrink_ns = pg->lead->join_ns = 0;
+	/* Takeovers first: they are few entries, and work follows them. The tick comes soon enough. */
+	if (set->beacons && set->home == set->loop)
+		pg_beacons_ask_again(set->beacons);
+}
+
 void pg_set_store_corrupt(struct pg_set *set, struct store *store, uint32_t id,
 			  const struct object_key *key)
 {

@@ -52,6 +52,14 @@ void silence_apply(struct beacon_peer *peer)
 	}
 }
 
+void silence_ask_again(struct beacon_peer *peer)
+{
+	struct beacon_hold *hold, *next;
+
+	HASH_ITER(hh, peer->holds, hold, next)
+		hold->proposed_ns = 0;
+}
+
 void silence_end(struct beacon_peer *peer)
 {
 	struct beacon_hold *hold, *next;

@@ -427,7 +427,11 @@ static void on_ended(void *context, const struct uuid *uuid, uint64_t start)
 
 static void on_quorum(void *context, bool has_quorum)
 {
-	tell_systemd(context, has_quorum ? "with quorum" : "waiting");
+	struct node *node = context;
+
+	tell_systemd(node, has_quorum ? "with quorum" : "waiting");
+	if (has_quorum && node_is_serving(node))
+		node_ask_again(node);
 }
 
 static void on_engine_failed(void *context, const struct error *err)

@@ -39,6 +39,8 @@ struct worker {
 	struct gateway *gateway;
 	struct exports *exports;
 	struct cluster_map *map; /* as this loop has it; a reference */
+	struct loop_mail ask_mail;
+	bool is_asking; /* atomic: ask_mail is on its way */
 	/* stopping */
 	struct loop_mail stop_mail;
 	struct shard_stop *stop_shards;
@@ -125,6 +127,8 @@ char *const *node_directories(const struct node *node, unsigned *count);
 void node_publish(struct node *node, struct cluster_map *map, const struct cluster_result *result);
 /* Our registration has been applied: the loops' PGs get the stores, before the next map. */
 void node_publish_stores(struct node *node);
+/* There is quorum again: the loops' PGs ask for what got lost without. */
+void node_ask_again(struct node *node);
 void node_propose(struct node *node, struct cluster_command *command); /* on the engine's loop */
 /* What the hub asks: see gateway_hub_options. */
 int node_propose_for_hub(void *node, struct cluster_command *command, void *token);

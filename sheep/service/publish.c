@@ -111,6 +111,25 @@ void node_publish_stores(struct node *node)
 		post(&node->workers[i], NULL, NULL);
 }
 
+static void deliver_ask_again(struct loop *loop, struct loop_mail *mail)
+{
+	struct worker *worker = container_of_type(mail, struct worker, ask_mail);
+
+	__atomic_store_n(&worker->is_asking, false, __ATOMIC_RELEASE);
+	pg_set_ask_again(worker->set);
+}
+
+void node_ask_again(struct node *node)
+{
+	for (unsigned i = 0; i < node->worker_count; i++) {
+		struct worker *worker = &node->workers[i];
+		if (__atomic_exchange_n(&worker->is_asking, true, __ATOMIC_ACQ_REL))
+			continue; /* the mail is on its way */
+		worker->ask_mail.deliver = deliver_ask_again;
+		loop_post(worker->loop, &worker->ask_mail);
+	}
+}
+
 /* ---- proposals ---- */
 
 struct command_mail {

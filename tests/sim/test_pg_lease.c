@@ -183,6 +183,31 @@ static void test_l1_acknowledgement_of_a_newer_index_does_not_count(void **state
 	}
 }
 
+/* What was proposed while the log had no quorum is lost: with the quorum it is proposed at once. */
+static void test_takeover_is_asked_for_again_when_there_is_quorum(void **state)
+{
+	struct roles r = make(300, 3, 3, 1);
+	uint64_t before = HERD_COUNTER(r.herd, silent_takeovers), asked;
+
+	cut_off(&r);
+	sim_log_set_quorum(r.herd->log, false);
+	for (unsigned i = 0; HERD_COUNTER(r.herd, silent_takeovers) == before && i < 3000; i++)
+		herd_run(r.herd, 1);
+	asked = HERD_COUNTER(r.herd, silent_takeovers);
+	assert_true(asked > before);
+	herd_run(r.herd, 100); /* it would be repeated after 500 */
+	assert_int_equal(HERD_COUNTER(r.herd, silent_takeovers), asked);
+	for (unsigned i = 0; i < r.herd->node_count; i++)
+		pg_set_ask_again(r.herd->nodes[i].set);
+	herd_run(r.herd, 2);
+	assert_int_equal(HERD_COUNTER(r.herd, silent_takeovers), asked + 1);
+	sim_log_set_quorum(r.herd->log, true);
+	wait_for_takeover(&r, 3000);
+	reach(&r);
+	sim_engine_set_cut(r.herd->nodes[r.p].engine, false);
+	end(r.herd);
+}
+
 /* The link is back between the proposal and its commit. */
 static void test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed(void **state)
 {
@@ -564,6 +589,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_primary_that_wakes_up_serves_nothing_old),
 		cmocka_unit_test(test_primary_that_is_cut_off_serves_nothing_old),
 		cmocka_unit_test(test_l1_acknowledgement_of_a_newer_index_does_not_count),
+		cmocka_unit_test(test_takeover_is_asked_for_again_when_there_is_quorum),
 		cmocka_unit_test(test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed),
 		cmocka_unit_test(test_r1_grace_counts_from_the_registration),
 		cmocka_unit_test(test_takeover_that_the_floor_forbids_by_now_ends_all_the_same),
