@@ -381,7 +381,6 @@ int main(void)
 		(void)fprintf(stderr, "the ZooKeeper server does not start\n");
 		return 1;
 	}
-	cmocka_set_test_filter(getenv("ONLY"));
 	failed = run_conformance("zookeeper");
 	failed += cmocka_run_group_tests_name("only zookeeper", tests, NULL, NULL);
 	zk_server_done(&server);

@@ -27,6 +27,8 @@ for i in 1 2; do
 	is_refused $i
 done
 heal
+# What was asked for meanwhile is decided first: else it is healthy before somebody is left out, and again after.
+for i in 1 2; do wait_until 30 collie $i --timeout 5 vdi create "v$i" 10M; done
 healthy_again 2 "cut apart"
 
 # One is killed with its corosync.
