@@ -116,13 +116,18 @@ static void close_session(struct zk *zk)
 	zk->session = NULL;
 }
 
-/* As the library wants them: without the brackets of IPv6. */
+/*
+ * As the library wants them: without the brackets of IPv6. And an odd number: it goes on by two after a failure, so that of an
+ * even number it only ever tries the half, and pauses at the end of the list, which it then never comes to.
+ */
 static void list_servers(const struct zk_addresses *servers, char *out, size_t size)
 {
 	struct text text = text_of(out, size);
+	uint32_t count = servers->count | 1;
 
-	for (uint32_t i = 0; i < servers->count; i++) {
-		const char *address = servers->text[i], *colon = strrchr(address, ':');
+	for (uint32_t i = 0; i < count; i++) {
+		const char *address = servers->text[i % servers->count];
+		const char *colon = strrchr(address, ':');
 		size_t bracket = address[0] == '[';
 
 		text_append(&text, "%s%.*s%s", i ? "," : "",
@@ -138,7 +143,7 @@ static void list_servers(const struct zk_addresses *servers, char *out, size_t s
 static zhandle_t *init_library(const struct zk_addresses *servers, const clientid_t *id,
 			       struct zk_session *session)
 {
-	char list[ZK_ADDRESSES_MAX * LOOP_ADDRESS_MAX];
+	char list[(ZK_ADDRESSES_MAX + 1) * LOOP_ADDRESS_MAX];
 	zhandle_t *handle;
 	sigset_t all, old;
 
@@ -188,8 +193,7 @@ void zk_session_move(struct zk *zk, const struct zk_addresses *servers)
 			return; /* that is about to be told */
 		id = *zoo_client_id(zk->handle);
 	}
-	log_debug("zookeeper: %s%s serves: going over", servers->text[0],
-		  servers->count > 1 ? ", among others," : "");
+	log_debug("zookeeper: %s serves: going over", servers->text[0]);
 	close_session(zk);
 	if (open_session(zk, servers, id.client_id ? &id : NULL) < 0)
 		zk_retry(zk);

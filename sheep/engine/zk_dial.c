@@ -18,6 +18,7 @@
 
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
+#include "lib/base/random.h"
 #include "lib/base/size.h"
 #include "sheep/engine/zk_priv.h"
 
@@ -28,7 +29,7 @@
 #define ELECT_MAX_NS	(80 * NS_PER_MS)  /* in the end, if it answers and does not serve */
 #define GATHER_NS	(10 * NS_PER_MS)  /* for others to answer, too */
 #define MOVE_AGAIN_NS	NS_PER_S	  /* for the session to come up, at first */
-#define MOVES_DOUBLED	3u		  /* and in the end 8 times that */
+#define MOVES_DOUBLED	2u		  /* and in the end 4 times that */
 #define LOOKUP_AGAIN_NS (5 * NS_PER_S)
 
 static const char question[4] = {'s', 'r', 'v', 'r'};
@@ -119,6 +120,7 @@ static void move(struct zk *zk, uint64_t now)
 {
 	struct zk_dial *dial = &zk->dial;
 	struct zk_addresses serving = {0};
+	const char *chosen;
 	uint64_t patience_ns = MOVE_AGAIN_NS << min_of(dial->moves, MOVES_DOUBLED);
 
 	for (uint32_t i = 0; i < dial->count; i++)
@@ -127,6 +129,12 @@ static void move(struct zk *zk, uint64_t now)
 			       LOOP_ADDRESS_MAX);
 	dial->moves++;
 	forget_answers(dial, now + patience_ns);
+	if (!serving.count)
+		return;
+	/* One alone: to that the library returns after a pause, and never to others. */
+	chosen = serving.text[random_below(loop_random(zk->engine.loop), serving.count)];
+	memmove(serving.text[0], chosen, LOOP_ADDRESS_MAX);
+	serving.count = 1;
 	zk_session_move(zk, &serving);
 }
 
