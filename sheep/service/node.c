@@ -115,6 +115,10 @@ static int check_cluster(const struct node *node, const struct cluster_map *map,
 				store_path(store), uuid_format(stamp, theirs),
 				node->settings->cluster, uuid_format(cluster_uuid(map), ours));
 	}
+	if (node->wrong_log.code < 0) {
+		*err = node->wrong_log;
+		return err->code;
+	}
 	if (cluster_level(map) > pg_peer_protocol.version_max)
 		return error_set(err, -E_WRONG_VERSION,
 				 "the cluster is at level %u, and this sheep speaks peer protocol "

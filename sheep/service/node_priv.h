@@ -73,6 +73,8 @@ struct node {
 	uint64_t session;
 	struct uuid uuid;
 	struct uuid log; /* that its directories name (identity.h); null: none */
+	/* The engine has another log. It is followed only to tell whose it is; nothing is registered there. */
+	struct error wrong_log;
 	unsigned worker_count;
 	struct worker *workers;
 	/* by worker, for the gateways */

@@ -269,11 +269,19 @@ static int find_engine_dir(const struct node *node, char out[PATH_MAX], struct e
 	return 0; /* the last was the first */
 }
 
+static bool has_stamp(const struct node *node)
+{
+	for (unsigned i = 0; i < node->store_count; i++)
+		if (!uuid_is_null(&store_identity(node->stores[i].store)->cluster))
+			return true;
+	return false;
+}
+
 static int open_cluster(struct node *node, struct error *err)
 {
 	struct loop *loop = node->workers[0].loop;
 	char engine_dir[PATH_MAX];
-	const struct state_options options = {
+	struct state_options options = {
 		.loop = loop,
 		.engine = node->settings->cluster,
 		.engine_dir = engine_dir,
@@ -287,6 +295,12 @@ static int open_cluster(struct node *node, struct error *err)
 
 	if (rc == 0)
 		rc = state_open(&options, &node->state, err);
+	if (rc == -E_WRONG_CLUSTER && has_stamp(node)) {
+		/* The map will say which cluster that is, and check_cluster() refuses it. */
+		node->wrong_log = *err;
+		options.log = (struct uuid){0};
+		rc = state_open(&options, &node->state, err);
+	}
 	if (rc < 0)
 		return node_explain(node, rc, err);
 	node->caretaker = caretaker_new(loop, node->state, &node->uuid);
