@@ -515,7 +515,7 @@ WIRE_SIZE(struct peer_sums_reply, 32);
 
 /*
  * PEER_OP_PUSH: blocks of one object to a joining or marked member, or a heal of a member in
- * sync (at equal version). FIRST and LAST may come together; DELETE with both and without runs.
+ * sync (at equal version; -E_VERSION: what it misses is of a later one). FIRST and LAST may come together; DELETE with both and without runs.
  */
 struct peer_push {
 	le64 epoch;

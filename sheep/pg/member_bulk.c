@@ -205,9 +205,13 @@ static void on_pushed(struct store_append *append, int result)
 	pg_set_release(set);
 }
 
-/* Was it asked for? */
+/*
+ * Was it asked for? A member in sync takes pushes of what it misses. Entries come by another connection, and may overtake one
+ * that was on its way when that broke: a push of before such an entry would take it back.
+ */
 static int judge_push(const struct pg *pg, const struct peer_push *body)
 {
+	const struct version version = {.reign = from_le64(body->reign), .n = from_le64(body->n)};
 	const struct object_key key = {.layer = from_le64(body->layer),
 				       .index = from_le32(body->index)};
 	struct store_object object;
@@ -224,9 +228,9 @@ static int judge_push(const struct pg *pg, const struct peer_push *body)
 			       : -E_STALE;
 	if (from_le64(body->join) != 0)
 		return -E_STALE;
-	return store_object(pg_store_of(pg), pg->id, &key, &object) > 0 && object.is_missing
-		       ? 0
-		       : -E_VERSION;
+	if (store_object(pg_store_of(pg), pg->id, &key, &object) <= 0 || !object.is_missing)
+		return -E_VERSION;
+	return version_compare(version, object.version) >= 0 ? 0 : -E_VERSION;
 }
 
 static int decode_push(struct push *push, const struct peer_push *body, const struct slice *payload)

@@ -216,6 +216,58 @@ static void test_a_push_of_another_beginning_is_refused(void **state)
 	herd_free(herd);
 }
 
+/*
+ * The primary gave a push up with its connection, and an entry came by another one before it: a member in sync that misses the
+ * object is not taken back to what was pushed (W2).
+ */
+static void test_a_push_of_before_an_entry_is_refused(void **state)
+{
+	struct herd *herd = liar_herd(29);
+	unsigned primary = (unsigned)herd_primary(herd, 0);
+	struct liar *liar = liar_new_impostor(herd);
+	struct store *store = herd->nodes[liar->victim].store;
+	const struct peer_append append = liar_append(herd, liar->store);
+	struct store_object before, after;
+	struct object_key key;
+
+	assert_int_equal(herd_write(herd, primary, 0, 4 * KIB), 0);
+	for (unsigned i = 0; i < 20; i++) { /* until it is decided, and known to all */
+		herd_propose(herd, cluster_command_setting("recovery_paused", 1));
+		herd_run(herd, 20);
+	}
+	key = herd_make_hole(herd, liar->victim, 0);
+	herd_run(herd, 20);
+	assert_int_equal(store_object(store, 0, &key, &before), 1);
+	assert_true(before.is_missing && before.version.n > 1);
+	struct peer_push push = {.epoch = append.epoch,
+				 .reign = to_le64(before.version.reign),
+				 .n = to_le64(before.version.n - 1),
+				 .layer = append.layer,
+				 .family = append.family,
+				 .index = to_le32(key.index),
+				 .store = append.store,
+				 .run_count = append.run_count,
+				 .block_count = append.block_count,
+				 .flags = to_le32(PEER_ENTRY_FIRST | PEER_ENTRY_LAST),
+				 .meta_crc = append.meta_crc};
+	memcpy(push.meta, append.meta, sizeof(push.meta));
+	assert_int_equal(liar_tell(liar, PEER_CLASS_BULK, PEER_OP_PUSH, &push, sizeof(push), 4096),
+			 -E_VERSION);
+	assert_int_equal(store_object(store, 0, &key, &after), 1);
+	assert_true(after.is_missing);
+	assert_int_equal(version_compare(before.version, after.version), 0);
+	liar_free(liar);
+	assert_int_equal(herd_write(herd, primary, 0, 4 * KIB), 0); /* it comes upon the hole */
+	for (unsigned i = 0; i < 50 && after.is_missing; i++) {
+		herd_propose(herd, cluster_command_setting("recovery_paused", 0));
+		herd_run(herd, 100);
+		assert_int_equal(store_object(store, 0, &key, &after), 1);
+	}
+	assert_false(after.is_missing);
+	herd_check(herd);
+	herd_free(herd);
+}
+
 static void test_a_write_of_an_ended_session_is_refused(void **state)
 {
 	struct herd *herd = liar_herd(4);
@@ -429,6 +481,7 @@ int main(void)
 		cmocka_unit_test(test_an_impostor_is_held_to_the_protocol),
 		cmocka_unit_test(test_a_push_that_nobody_asked_for_is_refused),
 		cmocka_unit_test(test_a_push_of_another_beginning_is_refused),
+		cmocka_unit_test(test_a_push_of_before_an_entry_is_refused),
 		cmocka_unit_test(test_a_write_of_an_ended_session_is_refused),
 		cmocka_unit_test(test_another_start_does_not_confirm_for_the_one_that_led),
 		cmocka_unit_test(test_a_start_that_was_overtaken_leads_no_more),
