@@ -54,7 +54,7 @@ static int check_shape(const struct store_append *a, uint32_t *out_blocks)
 	    (a->flags & (STORE_SET_MISSING | STORE_CLEAR_MISSING)) ==
 		    (STORE_SET_MISSING | STORE_CLEAR_MISSING) ||
 	    (a->flags & STORE_DELETE && a->run_count > 0) ||
-	    (a->flags & STORE_REQUESTS && a->flags & STORE_UNSEQUENCED))
+	    (a->flags & STORE_REQUESTS && (a->flags & STORE_UNSEQUENCED || a->session)))
 		return -EINVAL;
 	for (uint32_t i = 0; i < a->run_count; i++) {
 		const struct store_run *run = &a->runs[i];
@@ -217,7 +217,8 @@ static void prefetch(struct shard *shard, struct pg *pg, const struct store_appe
 
 /* ---- what the PG remembers ---- */
 
-static int remember(struct pg *pg, const struct store_append *a, uint64_t ticket)
+static int remember(struct shard *shard, struct pg *pg, const struct store_append *a,
+		    uint64_t ticket)
 {
 	struct store_tail_entry tail = {.version = a->version,
 					.previous = a->previous,
@@ -238,7 +239,7 @@ static int remember(struct pg *pg, const struct store_append *a, uint64_t ticket
 
 	if (rc == 0 && a->flags & STORE_REQUESTS)
 		rc = record_set_object(&pg->record, &a->key, a->above, a->requests,
-				       a->request_count, ticket);
+				       a->request_count, ticket, shard->applied_ticket);
 	if (rc == 0 && a->session)
 		rc = record_add_request(&pg->record, &request, a->lowest, ticket);
 	if (rc == 0)
@@ -268,7 +269,8 @@ static void fly(struct flight *f, const struct store_append *a, const struct new
 
 /* ---- requests ---- */
 
-#define REQUESTS_PART 1024u /* of one batch */
+#define REQUESTS_PART	  1024u /* of one batch */
+#define REQUESTS_TOGETHER 768u	/* and with any change */
 
 /* A batch with room for an entry of the PG's record, or NULL. */
 static struct batch *record_batch(struct shard *shard, uint32_t bytes)
@@ -279,11 +281,26 @@ static struct batch *record_batch(struct shard *shard, uint32_t bytes)
 	return batch_for(shard, bytes, 0, 0);
 }
 
+static bool has_requests_apart(const struct store_append *a)
+{
+	return a->flags & STORE_REQUESTS && a->request_count > REQUESTS_TOGETHER;
+}
+
+static uint32_t entry_size(const struct store_append *a, uint32_t blocks)
+{
+	uint32_t size = batch_change_size(a->run_count, blocks);
+
+	if (a->flags & STORE_REQUESTS && !has_requests_apart(a))
+		size += (uint32_t)(sizeof(struct disk_object_requests) +
+				   a->request_count * sizeof(struct disk_request));
+	return size;
+}
+
 /*
- * They lie before the change that takes them, maybe in batches before its own: a log that ends between has neither.
- * No checkpoint begins there, since then memory would have what its log has not.
+ * They lie before the change that takes them, and if they are many in batches before its own: a log that ends between
+ * has neither. No checkpoint begins there: its log would have the change without them.
  */
-static int put_object_requests(struct shard *shard, const struct store_append *a)
+static int put_requests_apart(struct shard *shard, const struct store_append *a)
 {
 	uint32_t done = 0;
 
@@ -344,12 +361,11 @@ int store_append(struct store *store, struct store_append *a)
 	if (a->session && pg && !(a->flags & STORE_UNSEQUENCED) &&
 	    !record_may_use(&pg->record, a->session, a->number, a->lowest))
 		return -EINVAL;
-	if (pg && a->flags & STORE_REQUESTS && put_object_requests(shard, a) < 0)
+	if (pg && has_requests_apart(a) && put_requests_apart(shard, a) < 0)
 		return -ENOMEM;
 
-	struct batch *batch = pg ? batch_for(shard, batch_change_size(a->run_count, blocks), blocks,
-					     a->slice_count)
-				 : NULL;
+	struct batch *batch =
+		pg ? batch_for(shard, entry_size(a, blocks), blocks, a->slice_count) : NULL;
 
 	if (!batch)
 		return -ENOMEM;
@@ -358,7 +374,7 @@ int store_append(struct store *store, struct store_append *a)
 
 	if (!f)
 		return -ENOMEM;
-	rc = remember(pg, a, batch->ticket);
+	rc = remember(shard, pg, a, batch->ticket);
 	for (uint32_t i = 0; i < a->slice_count && rc == 0; i++)
 		rc = add_slice(shard, batch, &a->slices[i]);
 	if (rc < 0) {
@@ -371,9 +387,12 @@ int store_append(struct store *store, struct store_append *a)
 	if (a->flags & STORE_CLEAR_MISSING && !now.is_damaged)
 		a->flags |= STORE_WHOLE;
 	fly(f, a, &now);
-	if (a->flags & STORE_REQUESTS) {
+	if (has_requests_apart(a)) {
 		batch->sets++;
 		shard->sets_in_flight++;
+	} else if (a->flags & STORE_REQUESTS) {
+		batch_put_object_requests(&batch->writer, a->pg, DISK_REQUESTS_FIRST, a->above,
+					  a->requests, a->request_count);
 	}
 	fill_crcs(a, batch_put_change(&batch->writer, a, batch->payload_blocks, blocks));
 	batch->payload_blocks += blocks;
@@ -409,11 +428,14 @@ int store_set_requests(struct store *store, uint32_t pg_id, const struct store_r
 		if (!batch)
 			return -ENOMEM;
 		batch_put_requests(&batch->writer, pg_id, flags, requests + done, part);
-		batch->sets++;
-		shard->sets_in_flight++;
+		if (count > REQUESTS_PART) {
+			batch->sets++;
+			shard->sets_in_flight++;
+		}
 		done += part;
 	} while (done < count);
-	return record_set_requests(&pg->record, requests, count, batch->ticket);
+	return record_set_requests(&pg->record, requests, count, batch->ticket,
+				   shard->applied_ticket);
 }
 
 void store_end_session(struct store *store, uint32_t pg_id, uint64_t session)

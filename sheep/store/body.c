@@ -158,8 +158,8 @@ static void put_session(struct checkpoint *c, uint32_t pg, const struct session_
 	body_put(c, &head, sizeof(head));
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct request_slot *slot = &s->slots[s->head + i];
-		if (slot->ticket > c->shard->applied_ticket)
-			continue; /* replay will bring it */
+		if (!record_covers(slot, c->shard->applied_ticket))
+			continue; /* replay will bring it, or it was taken away */
 		struct disk_record_request r = {
 			.entry = record_of(DISK_RECORD_REQUEST, 0, sizeof(r)),
 			.pg = to_le32(pg),

@@ -153,6 +153,19 @@ static uint32_t request_place(const struct session_record *s, uint64_t number)
 	return low;
 }
 
+/* The one of @number that is there, or NULL. */
+static struct request_slot *request_find(const struct session_record *s, uint64_t number)
+{
+	for (uint32_t i = request_place(s, number); i < s->count; i++) {
+		struct request_slot *slot = &s->slots[s->head + i];
+		if (slot->number != number)
+			break;
+		if (!slot->gone)
+			return slot;
+	}
+	return NULL;
+}
+
 static void raise_lowest(struct session_record *s, uint64_t lowest)
 {
 	if (lowest <= s->lowest)
@@ -200,7 +213,7 @@ int record_add_request(struct pg_record *record, const struct store_request *req
 
 	uint32_t at = request_place(s, number);
 
-	if (at < s->count && s->slots[s->head + at].number == number)
+	if (request_find(s, number))
 		return 0;
 	if (make_room((void **)&s->slots, sizeof(*s->slots), &s->head, s->count, &s->max) < 0)
 		return -ENOMEM;
@@ -232,16 +245,6 @@ static int add_all(struct pg_record *record, const struct store_request *request
 	return 0;
 }
 
-int record_set_requests(struct pg_record *record, const struct store_request *requests,
-			uint32_t count, uint64_t ticket)
-{
-	for (uint32_t i = 0; i < record->session_count; i++) {
-		record->sessions[i].head = 0;
-		record->sessions[i].count = 0;
-	}
-	return add_all(record, requests, count, ticket);
-}
-
 static bool is_of(const struct request_slot *slot, const struct object_key *key,
 		  struct version above)
 {
@@ -249,18 +252,41 @@ static bool is_of(const struct request_slot *slot, const struct object_key *key,
 	       version_compare(slot->version, above) > 0;
 }
 
-int record_set_object(struct pg_record *record, const struct object_key *key, struct version above,
-		      const struct store_request *requests, uint32_t count, uint64_t ticket)
+/* Those of the object behind @above, or all (@key: NULL), are there no more. */
+static void take_away(struct session_record *s, const struct object_key *key, struct version above,
+		      uint64_t ticket, uint64_t applied)
 {
-	for (uint32_t i = 0; i < record->session_count && RULE(Q1_ROWS_FORGOTTEN); i++) {
-		struct session_record *s = &record->sessions[i];
-		uint32_t kept = 0;
+	uint32_t kept = 0;
 
-		for (uint32_t j = 0; j < s->count; j++)
-			if (!is_of(&s->slots[s->head + j], key, above))
-				s->slots[s->head + kept++] = s->slots[s->head + j];
-		s->count = kept;
+	for (uint32_t i = 0; i < s->count; i++) {
+		struct request_slot *slot = &s->slots[s->head + i];
+		if (!slot->gone && (!key || is_of(slot, key, above))) {
+			if (!ticket)
+				continue;
+			slot->gone = ticket;
+		}
+		if (!slot->gone || slot->gone > applied)
+			s->slots[s->head + kept++] = *slot;
 	}
+	s->count = kept;
+	if (kept == 0)
+		s->head = 0;
+}
+
+int record_set_requests(struct pg_record *record, const struct store_request *requests,
+			uint32_t count, uint64_t ticket, uint64_t applied)
+{
+	for (uint32_t i = 0; i < record->session_count; i++)
+		take_away(&record->sessions[i], NULL, (struct version){0}, ticket, applied);
+	return add_all(record, requests, count, ticket);
+}
+
+int record_set_object(struct pg_record *record, const struct object_key *key, struct version above,
+		      const struct store_request *requests, uint32_t count, uint64_t ticket,
+		      uint64_t applied)
+{
+	for (uint32_t i = 0; i < record->session_count && RULE(Q1_ROWS_FORGOTTEN); i++)
+		take_away(&record->sessions[i], key, above, ticket, applied);
 	return RULE(Q1_ROWS_TAKEN) ? add_all(record, requests, count, ticket) : 0;
 }
 
@@ -298,11 +324,11 @@ int record_find_request(const struct pg_record *record, uint64_t session, uint64
 			struct version *out)
 {
 	const struct session_record *s = session_find(record, session);
-	uint32_t at = s ? request_place(s, number) : 0;
+	const struct request_slot *slot = s ? request_find(s, number) : NULL;
 
-	if (!s || at == s->count || s->slots[s->head + at].number != number)
+	if (!slot)
 		return 0;
-	*out = s->slots[s->head + at].version;
+	*out = slot->version;
 	return 1;
 }
 
@@ -323,7 +349,7 @@ static uint32_t list_requests(const struct pg_record *record, const struct objec
 		const struct session_record *s = &record->sessions[i];
 		for (uint32_t j = 0; j < s->count; j++) {
 			const struct request_slot *slot = &s->slots[s->head + j];
-			if (key && !is_of(slot, key, above))
+			if (slot->gone || (key && !is_of(slot, key, above)))
 				continue;
 			if (count < max)
 				out[count] = (struct store_request){.session = s->session,

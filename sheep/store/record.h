@@ -4,7 +4,8 @@
  *
  * All of it is kept as of the newest entry, in flight ones included; what an entry adds carries its
  * ticket (the number of its batch), so that a checkpoint can leave out what is not in the log
- * that it covers.
+ * that it covers. A request that an entry takes away stays with the ticket of that one, unseen, for checkpoints that
+ * do not cover it.
  */
 #ifndef STORE_RECORD_H
 #define STORE_RECORD_H
@@ -21,9 +22,10 @@ struct request_slot {
 	struct version version;
 	struct object_key key;
 	uint64_t ticket;
+	uint64_t gone; /* ticket of what took it away; 0: it is there */
 };
 
-/* Executed requests of one session, ascending by number, from `head`. */
+/* Executed requests of one session, ascending by number, from `head`. Of one number one at most is there. */
 struct session_record {
 	uint64_t session;
 	uint64_t lowest;
@@ -62,11 +64,18 @@ int record_set_lowest(struct pg_record *record, uint64_t session, uint64_t lowes
 /* Is @number one that the session may still use? */
 bool record_may_use(const struct pg_record *record, uint64_t session, uint64_t number,
 		    uint64_t lowest);
+/* @ticket: of the batch that has it, 0 at replay; @applied: of the last one that is in the index. */
 int record_set_requests(struct pg_record *record, const struct store_request *requests,
-			uint32_t count, uint64_t ticket);
+			uint32_t count, uint64_t ticket, uint64_t applied);
 /* In place of those of the object behind @above: the set may be empty. */
 int record_set_object(struct pg_record *record, const struct object_key *key, struct version above,
-		      const struct store_request *requests, uint32_t count, uint64_t ticket);
+		      const struct store_request *requests, uint32_t count, uint64_t ticket,
+		      uint64_t applied);
+/* Is the request in a checkpoint that covers batches up to @applied? */
+static inline bool record_covers(const struct request_slot *slot, uint64_t applied)
+{
+	return slot->ticket <= applied && (!slot->gone || slot->gone > applied);
+}
 int record_stage_requests(struct pg_record *record, const struct store_request *requests,
 			  uint32_t count);
 void record_end_session(struct pg_record *record, uint64_t session);

@@ -183,7 +183,7 @@ static int remember(struct pg *pg, const struct batch_entry *e)
 
 	if (rc == 0 && e->flags & DISK_CHANGE_REQUESTS)
 		rc = record_set_object(&pg->record, &e->key, pg->record.staged_above,
-				       pg->record.staged, pg->record.staged_count, 0);
+				       pg->record.staged, pg->record.staged_count, 0, 0);
 	if (rc < 0 || !e->session)
 		return rc;
 	const struct store_request request = {
@@ -217,7 +217,7 @@ static int replace_requests(struct pg *pg, const struct batch_entry *e)
 
 	if (rc < 0 || !(e->flags & DISK_REQUESTS_LAST))
 		return rc;
-	return record_set_requests(record, record->staged, record->staged_count, 0);
+	return record_set_requests(record, record->staged, record->staged_count, 0, 0);
 }
 
 static int apply_record(struct shard *shard, const struct batch_entry *e)

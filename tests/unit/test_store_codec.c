@@ -413,7 +413,7 @@ static void test_requests_of_one_object_are_replaced(void **state)
 	assert_int_equal(record_object_requests(&record, &key, (struct version){1, 16}, out, 4), 2);
 	assert_int_equal(out[0].number, 17);
 	assert_int_equal(out[1].key.index, 1);
-	assert_int_equal(record_set_object(&record, &key, (struct version){1, 2}, set, 2, 0), 0);
+	assert_int_equal(record_set_object(&record, &key, (struct version){1, 2}, set, 2, 0, 0), 0);
 	assert_int_equal(record_requests(&record, NULL, 0), 13);
 	assert_int_equal(record_find_request(&record, 9, 1, &v), 1); /* at or below the version */
 	assert_int_equal(record_find_request(&record, 9, 3, &v), 0);
@@ -426,6 +426,50 @@ static void test_requests_of_one_object_are_replaced(void **state)
 		record_add_request(&record, &(struct store_request){9, 20, {3, 1}, key}, 0, 0), 0);
 	assert_int_equal(record_find_request(&record, 9, 20, &v), 1);
 	assert_int_equal(v.reign, 1);
+	record_done(&record);
+}
+
+static uint32_t count_covered(const struct pg_record *record, uint64_t number, uint64_t applied)
+{
+	const struct session_record *s = &record->sessions[0];
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct request_slot *slot = &s->slots[s->head + i];
+		count += slot->number == number && record_covers(slot, applied);
+	}
+	return count;
+}
+
+/* A checkpoint has what its log has: what a change takes away as long as it does not cover that one. */
+static void test_requests_taken_away_stay_for_checkpoints_of_before(void **state)
+{
+	const struct object_key key = {7, 1};
+	const struct store_request first = {9, 5, {1, 5}, {7, 1}}, again = {9, 5, {2, 8}, {7, 1}};
+	struct pg_record record = {.tail = NULL};
+	struct version v;
+
+	assert_int_equal(record_add_request(&record, &first, 0, 10), 0);
+	assert_int_equal(record_set_object(&record, &key, (struct version){1, 0}, NULL, 0, 11, 9),
+			 0);
+	assert_int_equal(record_find_request(&record, 9, 5, &v), 0);
+	assert_int_equal(record_requests(&record, NULL, 0), 0);
+	assert_int_equal(record_add_request(&record, &again, 0, 12), 0);
+	assert_int_equal(record_find_request(&record, 9, 5, &v), 1);
+	assert_int_equal(v.reign, 2);
+	assert_int_equal(record_requests(&record, NULL, 0), 1);
+	for (uint64_t applied = 9; applied <= 12; applied++)
+		assert_int_equal(count_covered(&record, 5, applied),
+				 applied == 10 || applied == 12);
+	/* It goes for good when the next one is taken away. */
+	assert_int_equal(record_set_object(&record, &key, (struct version){2, 8}, NULL, 0, 13, 12),
+			 0);
+	assert_int_equal(record.sessions[0].count, 1);
+	assert_int_equal(record_set_requests(&record, &first, 1, 14, 13), 0);
+	assert_int_equal(count_covered(&record, 5, 13), 1);
+	assert_int_equal(count_covered(&record, 5, 14), 1);
+	assert_int_equal(record_find_request(&record, 9, 5, &v), 1);
+	assert_int_equal(v.n, 5);
 	record_done(&record);
 }
 
@@ -484,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_chunk_is_saved_once_and_before_it_changes),
 		cmocka_unit_test(test_requests_are_kept_above_the_lowest_only),
 		cmocka_unit_test(test_requests_of_one_object_are_replaced),
+		cmocka_unit_test(test_requests_taken_away_stay_for_checkpoints_of_before),
 		cmocka_unit_test(test_tail_begins_behind_the_commit_point),
 		cmocka_unit_test(test_many_runs_of_a_tail_entry_are_merged_to_cover_all),
 		cmocka_unit_test(test_checksum_seeds_are_part_of_the_format),
