@@ -17,7 +17,10 @@
 
 /* A tick that comes so late means that we did not run: nobody else is to blame for it. */
 #define HANDOVER_LOST 4u /* proposals, after which a hand-over that nobody wants is given up */
-#define STALL_NS      (500 * NS_PER_MS)
+/* The log does not decide: serve on, and try again when it has decided anything, or after a while. */
+#define HANDOVER_WAIT_NS  (2 * PG_PROPOSE_NS)
+#define HANDOVER_AGAIN_NS (600 * NS_PER_S)
+#define STALL_NS	  (500 * NS_PER_MS)
 
 struct pg_member *pg_lead_member(const struct pg_lead *lead, uint32_t store)
 {
@@ -439,7 +442,7 @@ static bool must_yield(struct pg_lead *lead, uint32_t heir)
 	if (!heir || (pg->state != PG_SERVING && pg->state != PG_WAITING))
 		return false;
 	log_warning("pg %u: what is in doubt is damaged here: store %u is to lead", pg->id, heir);
-	lead->handover_ns = 0;
+	lead->handover_ns = lead->leaving_ns = 0;
 	pg_enter(pg, PG_LEAVING, "another store is to settle");
 	pg_works_end(lead, -E_NOT_PRIMARY);
 	return true;
@@ -448,6 +451,28 @@ static bool must_yield(struct pg_lead *lead, uint32_t heir)
 static bool is_busy(struct pg_lead *lead)
 {
 	return lead->entry_count > 0 || !cds_list_empty(&lead->works) || lead->garbage_running > 0;
+}
+
+/* The log did not decide the last one, and has decided nothing since. */
+static bool is_undecided(const struct pg_lead *lead, uint64_t now)
+{
+	return lead->undecided_ns && now < lead->undecided_ns + HANDOVER_AGAIN_NS &&
+	       cluster_index(lead->pg->set->map) == lead->undecided_index;
+}
+
+/*
+ * It has no quorum, maybe. What leads because it is better is not worth that clients wait. Should it commit after all,
+ * it is a change of primary like any other: the next one collects what we have begun meanwhile.
+ */
+static bool has_waited(struct pg_lead *lead, uint64_t now)
+{
+	if (!lead->leaving_ns)
+		lead->leaving_ns = now;
+	if (!lead->handover_ns || now < lead->leaving_ns + HANDOVER_WAIT_NS)
+		return false;
+	lead->undecided_ns = now;
+	lead->undecided_index = cluster_index(lead->pg->set->map);
+	return true;
 }
 
 /* The target's first should lead: stop, let what is in flight end, hand over. */
@@ -464,8 +489,9 @@ static bool tick_handover(struct pg_lead *lead, uint64_t now)
 	if (!yields)
 		heir = cluster_pg_successor(pg->set->map, &pg->row);
 	if (pg->state == PG_SERVING) {
-		if (heir && lead->settle_left == 0 && lead->heal_count == 0) {
-			lead->handover_ns = 0;
+		if (heir && lead->settle_left == 0 && lead->heal_count == 0 &&
+		    !is_undecided(lead, now)) {
+			lead->handover_ns = lead->leaving_ns = 0;
 			pg_enter(pg, PG_LEAVING, "another store is to lead");
 		}
 		return heir != 0;
@@ -477,6 +503,11 @@ static bool tick_handover(struct pg_lead *lead, uint64_t now)
 		pg_enter(pg, PG_SERVING, "no other store is to lead after all");
 		pg_advance(pg);
 		return false;
+	}
+	if (!yields && has_waited(lead, now)) {
+		pg_enter(pg, PG_SERVING, "the log does not say who is to lead");
+		pg_advance(pg);
+		return true;
 	}
 	if (!yields && is_busy(lead))
 		return true;

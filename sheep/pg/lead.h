@@ -78,6 +78,9 @@ struct pg_lead {
 	uint32_t work_count;
 	struct pg_session *sessions;		  /* uthash */
 	uint64_t shrink_ns, handover_ns, join_ns; /* last proposals */
+	uint64_t leaving_ns;			  /* since when it is LEAVING; 0: not seen yet */
+	uint64_t undecided_ns,
+		undecided_index; /* when the log did not decide that, and the map's */
 	uint64_t tick_ns;
 	struct pg_pace pace; /* of our own store */
 	uint64_t slow_ns;    /* last proposal to remove a slow member */

@@ -437,7 +437,7 @@ void pg_set_ask_again(struct pg_set *set)
 		return;
 	HASH_ITER(hh, set->pgs, pg, next)
 		if (pg->lead)
-			pg->lead->shrink_ns = pg->lead->join_ns = 0;
+			pg->lead->shrink_ns = pg->lead->join_ns = pg->lead->undecided_ns = 0;
 	/* Takeovers first: they are few entries, and work follows them. The tick comes soon enough. */
 	if (set->beacons && set->home == set->loop)
 		pg_beacons_ask_again(set->beacons);

@@ -166,12 +166,54 @@ static void test_a_hand_over_that_was_lost_and_is_not_wanted_any_more_ends(void 
 	herd_free(herd);
 }
 
+static bool is_led_by(void *context)
+{
+	struct herd *herd = context;
+	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
+
+	return row->primary == row->target[0];
+}
+
+/* The log has no quorum, say: clients do not wait until it has. */
+static void test_a_hand_over_that_is_not_decided_does_not_stop_clients(void **state)
+{
+	const struct herd_options options = {
+		.seed = 4, .nodes = 3, .copies = 3, .pg_count = 1, .volume_bytes = 8 * MIB};
+	struct herd *herd = herd_new(&options);
+	const struct cluster_pg row = *cluster_pg(herd_map(herd), 0);
+	unsigned before;
+
+	assert_int_equal(herd_write(herd, 0, 0, 8192), 0);
+	loses_hand_overs = true;
+	hand_overs_lost = 0;
+	retarget(herd, row.target[1], row.target[0], row.target[2]);
+	herd_run(herd, 300);
+	assert_true(hand_overs_lost > 0);
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t began = sim_now(herd->world);
+		assert_int_equal(herd_write(herd, 0, 4096, 8192), 0);
+		assert_true(sim_now(herd->world) - began < 2 * NS_PER_S);
+		if (i == 0)
+			before = hand_overs_lost;
+		herd_run(herd, 500);
+	}
+	assert_int_equal(hand_overs_lost, before); /* nor do they wait again and again */
+	assert_int_equal(cluster_pg(herd_map(herd), 0)->primary, row.primary);
+	loses_hand_overs = false;
+	herd_propose(herd, cluster_command_setting("recovery_paused", 0)); /* the log goes on */
+	herd_until_so(herd, 5000, is_led_by, herd, "led by the first of its target");
+	assert_int_equal(herd_write(herd, 0, 4096, 8192), 0);
+	herd_check(herd);
+	herd_free(herd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_store_that_did_not_take_the_requests_is_not_in_sync),
 		cmocka_unit_test(test_an_entry_that_a_member_had_no_space_for_goes_again),
 		cmocka_unit_test(test_a_hand_over_that_was_lost_and_is_not_wanted_any_more_ends),
+		cmocka_unit_test(test_a_hand_over_that_is_not_decided_does_not_stop_clients),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
