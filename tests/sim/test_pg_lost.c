@@ -3,7 +3,7 @@
  *
  * Trap: what another member can give is no loss. So each test asks first whether it was taken for one.
  */
-#include "tests/sim/herd.h"
+#include "tests/sim/lost.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,46 +14,6 @@
 
 #include "lib/base/size.h"
 #include "sheep/cluster/command.h"
-
-static struct herd *herd_of(uint64_t seed, unsigned nodes, uint32_t copies, uint32_t min_insync)
-{
-	const struct herd_options options = {.seed = seed,
-					     .nodes = nodes,
-					     .copies = copies,
-					     .min_insync = min_insync,
-					     .pg_count = 1,
-					     .volume_bytes = 16 * MIB};
-	struct herd *herd = herd_new(&options);
-
-	for (uint64_t at = 0; at < 16 * MIB; at += 4 * MIB)
-		assert_int_equal(herd_write(herd, 0, at, 256 * KIB), 0);
-	herd->may_diverge = herd->may_lose = true;
-	return herd;
-}
-
-static void set(struct herd *herd, enum cluster_setting_id id, uint64_t value)
-{
-	while (cluster_setting(herd_map(herd), id) != value) {
-		herd_propose(herd, cluster_command_setting(cluster_settings[id].name, value));
-		herd_run(herd, 50);
-	}
-}
-
-static uint32_t lost_objects(struct herd *herd, unsigned node)
-{
-	struct store_pg_info info;
-
-	store_pg_info(herd->nodes[node].store, 0, &info);
-	return info.lost;
-}
-
-static uint32_t missing_objects(struct herd *herd, unsigned node)
-{
-	struct store_pg_info info;
-
-	store_pg_info(herd->nodes[node].store, 0, &info);
-	return info.missing;
-}
 
 /* Every block of the first object can be written again; zeroes make the whole of it good. */
 static void mend(struct herd *herd, unsigned node)
@@ -74,7 +34,7 @@ static void mend(struct herd *herd, unsigned node)
 static void test_an_object_that_nobody_has_is_an_error_and_the_rest_is_served(void **state)
 {
 	for (unsigned seed = 1; seed < 5; seed++) {
-		struct herd *herd = herd_of(seed, 2, 2, 1);
+		struct herd *herd = lost_herd(seed, 2, 2, 1);
 		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
 		herd_kill(herd, b, SIM_DEATH_CERTAIN);
@@ -109,7 +69,7 @@ static void test_an_object_that_nobody_has_is_an_error_and_the_rest_is_served(vo
 static void test_what_a_store_that_was_away_has_is_not_lost(void **state)
 {
 	for (unsigned seed = 11; seed < 15; seed++) {
-		struct herd *herd = herd_of(seed, 2, 2, 1);
+		struct herd *herd = lost_herd(seed, 2, 2, 1);
 		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
 		herd_kill(herd, b, SIM_DEATH_CERTAIN);
@@ -137,10 +97,10 @@ static bool has_given_up(struct herd *herd)
 /* Who is away for as long as after which copies are made elsewhere is not waited for. */
 static void test_a_store_that_stays_away_is_not_waited_for(void **state)
 {
-	struct herd *herd = herd_of(21, 2, 2, 1);
+	struct herd *herd = lost_herd(21, 2, 2, 1);
 	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
-	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	lost_set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
 	herd_kill(herd, b, SIM_DEATH_CERTAIN);
 	assert_int_equal(herd_write(herd, p, 8 * KIB, 64 * KIB), 0);
 	(void)herd_make_hole(herd, p, 0);
@@ -149,7 +109,7 @@ static void test_a_store_that_stays_away_is_not_waited_for(void **state)
 	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
 	herd_until(herd, 10000, has_given_up, "given up");
 	herd_run(herd, 1000);
-	assert_int_equal(missing_objects(herd, p), 0);
+	assert_int_equal(lost_missing(herd, p), 0);
 	assert_int_equal(herd_write(herd, p, 0, 4 * KIB), 0);
 	herd_start(herd, b);
 	herd_until(herd, 30000, herd_is_healthy, "healthy");
@@ -170,10 +130,10 @@ static void test_an_elected_store_that_misses_an_object_fills_the_others(void **
 	unsigned hits = 0;
 
 	for (unsigned seed = 31; seed < 37; seed++) {
-		struct herd *herd = herd_of(seed, 2, 2, 2);
+		struct herd *herd = lost_herd(seed, 2, 2, 2);
 		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
-		set(herd, CLUSTER_SETTING_POWER_LOSS_WAIT, 1000);
+		lost_set(herd, CLUSTER_SETTING_POWER_LOSS_WAIT, 1000);
 		herd_run(herd, 500);
 		herd_write_begin(herd, p, 0, 8 * KIB); /* in doubt */
 		if (seed % 2)
@@ -218,7 +178,7 @@ static void test_a_single_copy_loses_the_damaged_blocks_and_no_others(void **sta
 	unsigned hits = 0;
 
 	for (unsigned seed = 41; seed < 45; seed++) {
-		struct herd *herd = herd_of(seed, 1, 1, 1);
+		struct herd *herd = lost_herd(seed, 1, 1, 1);
 		unsigned before, after;
 
 		for (uint64_t at = 0; at < 16 * MIB; at += MIB)
@@ -229,7 +189,7 @@ static void test_a_single_copy_loses_the_damaged_blocks_and_no_others(void **sta
 		(void)read_all(herd, 0);
 		herd_run(herd, 1000);
 		before = read_all(herd, 0);
-		assert_int_equal(missing_objects(herd, 0), 0);
+		assert_int_equal(lost_missing(herd, 0), 0);
 		assert_true(before <= 6);
 		hits += before;
 		herd_stop(herd, 0);
@@ -250,47 +210,6 @@ static void test_a_single_copy_loses_the_damaged_blocks_and_no_others(void **sta
 
 /* ---- what is damaged here, and is good elsewhere ---- */
 
-static unsigned node_of(const struct herd *herd, uint32_t store)
-{
-	unsigned node = 0;
-
-	while (node < herd->node_count && herd->nodes[node].store_id != store)
-		node++;
-	assert_true(node < herd->node_count);
-	return node;
-}
-
-/* One block of the first object is found damaged. */
-static void mark_block(struct herd *herd, unsigned node, uint16_t block)
-{
-	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
-	const struct object_key key = {.layer = volume->layers[0], .index = 0};
-
-	assert_true(herd_damage_block(herd, node, 0, volume->family, &key, block));
-}
-
-static unsigned count_lost(struct herd *herd, unsigned node, uint64_t bytes)
-{
-	unsigned lost = 0;
-
-	for (uint64_t at = 0; at < bytes; at += 4 * KIB) {
-		int result = herd_read(herd, node, at, 4 * KIB);
-		assert_true(result == 0 || result == -E_LOST);
-		lost += result == -E_LOST;
-	}
-	return lost;
-}
-
-/* What is lost, if anything, is the first object's. */
-static void end(struct herd *herd)
-{
-	assert_int_equal(
-		herd_clear(herd, (unsigned)herd_primary(herd, 0), GATEWAY_TRIM, 0, 4 * MIB), 0);
-	herd_load_stop(herd);
-	herd_check(herd);
-	herd_free(herd);
-}
-
 /*
  * The primary has one damaged block; a sector of the other copy fails at its nth read. Trap: a heal that drops ours
  * first, and finds that half way.
@@ -298,7 +217,7 @@ static void end(struct herd *herd)
 static void test_a_heal_that_meets_damage_keeps_what_is_good(void **state)
 {
 	for (unsigned nth = 0; nth < 5; nth++) {
-		struct herd *herd = herd_of(26, 2, 2, 1);
+		struct herd *herd = lost_herd(26, 2, 2, 1);
 		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
 		for (uint64_t at = 0; at < 4 * MIB; at += MIB)
@@ -308,13 +227,13 @@ static void test_a_heal_that_meets_damage_keeps_what_is_good(void **state)
 			assert_int_equal(sim_host_fault(herd->nodes[b].host, LOOP_OP_READ, nth,
 							SIM_FAULT_SECTOR),
 					 0);
-		mark_block(herd, p, 5);
+		lost_mark(herd, p, 5);
 		herd_run(herd, 20);
 		(void)herd_read(herd, p, 5 * 4 * KIB, 4 * KIB);
 		herd_run(herd, 5000);
 		/* At worst that sector was the same block. */
-		assert_true(count_lost(herd, p, 4 * MIB) <= (nth ? 1 : 0));
-		end(herd);
+		assert_true(lost_count(herd, p, 4 * MIB) <= (nth ? 1 : 0));
+		lost_end(herd);
 	}
 }
 
@@ -324,7 +243,7 @@ static void test_a_push_that_meets_damage_keeps_what_the_member_has(void **state
 	static const unsigned nths[] = {0, 1, 3, 20};
 
 	for (unsigned i = 0; i < ARRAY_COUNT(nths); i++) {
-		struct herd *herd = herd_of(26, 2, 2, 1);
+		struct herd *herd = lost_herd(26, 2, 2, 1);
 		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
 		for (uint64_t at = 0; at < 4 * MIB; at += 64 * KIB)
@@ -334,25 +253,25 @@ static void test_a_push_that_meets_damage_keeps_what_the_member_has(void **state
 			assert_int_equal(sim_host_fault(herd->nodes[p].host, LOOP_OP_READ, nths[i],
 							SIM_FAULT_SECTOR),
 					 0);
-		mark_block(herd, b, 5);
+		lost_mark(herd, b, 5);
 		herd_run(herd, 5000);
-		assert_true(count_lost(herd, p, 4 * MIB) <= (nths[i] ? 1 : 0));
-		end(herd);
+		assert_true(lost_count(herd, p, 4 * MIB) <= (nths[i] ? 1 : 0));
+		lost_end(herd);
 	}
 }
 
 static void test_copies_that_are_damaged_in_different_places_make_a_whole_one(void **state)
 {
-	struct herd *herd = herd_of(23, 2, 2, 1);
+	struct herd *herd = lost_herd(23, 2, 2, 1);
 	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
-	mark_block(herd, p, 5); /* at once: neither is healed before the other */
-	mark_block(herd, b, 9);
+	lost_mark(herd, p, 5); /* at once: neither is healed before the other */
+	lost_mark(herd, b, 9);
 	herd_run(herd, 3000);
-	assert_int_equal(count_lost(herd, p, 256 * KIB), 0);
+	assert_int_equal(lost_count(herd, p, 256 * KIB), 0);
 	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
 	herd_until(herd, 30000, herd_is_healthy, "healthy");
-	end(herd);
+	lost_end(herd);
 }
 
 /* ---- who is away ---- */
@@ -360,10 +279,10 @@ static void test_copies_that_are_damaged_in_different_places_make_a_whole_one(vo
 /* It was away before, for longer than is waited for: that is over. */
 static void test_a_store_is_waited_for_each_time_it_goes(void **state)
 {
-	struct herd *herd = herd_of(21, 2, 2, 1);
+	struct herd *herd = lost_herd(21, 2, 2, 1);
 	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
 
-	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	lost_set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
 	herd_kill(herd, b, SIM_DEATH_CERTAIN);
 	(void)herd_make_hole(herd, p, 0);
 	assert_int_equal(herd_read(herd, p, 0, 4 * KIB), -E_LOST);
@@ -382,19 +301,19 @@ static void test_a_store_is_waited_for_each_time_it_goes(void **state)
 	herd_start(herd, b);
 	herd_until(herd, 30000, herd_is_healthy, "healthy");
 	herd_reopen(herd);
-	assert_int_equal(count_lost(herd, p, 256 * KIB), 0);
-	end(herd);
+	assert_int_equal(lost_count(herd, p, 256 * KIB), 0);
+	lost_end(herd);
 }
 
 /* Nobody can drop it, since the others have holes: the group would wait for it for ever. */
 static void test_a_listed_store_that_stays_away_does_not_stop_the_group(void **state)
 {
-	struct herd *herd = herd_of(22, 3, 3, 2);
+	struct herd *herd = lost_herd(22, 3, 3, 2);
 	unsigned p = (unsigned)herd_primary(herd, 0), a = (p + 1) % 3, c = (p + 2) % 3;
 	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
 	struct object_key key = {.layer = volume->layers[0], .index = 0};
 
-	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	lost_set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
 	herd_run(herd, 500);
 	herd_pause(herd, c);
 	herd_damage(herd, p, 0, volume->family, &key);
@@ -406,54 +325,10 @@ static void test_a_listed_store_that_stays_away_does_not_stop_the_group(void **s
 	herd_run(herd, 30000);
 	assert_int_equal(HERD_COUNTER(herd, objects_lost), 1);
 	assert_int_equal(herd_write(herd, p, 4 * MIB, 64 * KIB), 0);
-	end(herd);
+	lost_end(herd);
 }
 
 /* ---- what is in doubt ---- */
-
-/* Three copies and a fourth node; block 2 is in doubt: @first was cut off from the primary. */
-struct doubt {
-	struct herd *herd;
-	unsigned p, first, second, client;
-};
-
-static struct doubt doubt_begin(unsigned seed)
-{
-	struct doubt doubt = {.herd = herd_of(seed, 4, 3, 2)};
-	struct herd *herd = doubt.herd;
-	const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
-	unsigned member[2], count = 0;
-
-	doubt.p = (unsigned)herd_primary(herd, 0);
-	for (uint32_t i = 0; i < row->target_count; i++)
-		if (row->target[i] != row->primary)
-			member[count++] = node_of(herd, row->target[i]);
-	doubt.first = member[0];
-	doubt.second = member[1];
-	doubt.client = 6 - doubt.p - member[0] - member[1];
-	assert_int_equal(herd_flush(herd, doubt.client), 0);
-	herd_run(herd, 500);
-	sim_link_cut(herd->nodes[doubt.p].host, herd->nodes[doubt.first].host);
-	herd_write_begin(herd, doubt.client, 8 * KIB, 4 * KIB);
-	herd_run(herd, 20);
-	return doubt;
-}
-
-static void doubt_kill(struct doubt *doubt)
-{
-	struct herd *herd = doubt->herd;
-
-	herd_kill(herd, doubt->p, SIM_DEATH_CERTAIN);
-	sim_link_heal(herd->nodes[doubt->p].host, herd->nodes[doubt->first].host);
-}
-
-/* All but block 2 was flushed, and is in no tail. */
-static void assert_only_doubt_is_lost(struct doubt *doubt)
-{
-	for (uint64_t at = 0; at < 256 * KIB; at += 4 * KIB)
-		if (at != 8 * KIB)
-			assert_int_equal(herd_read(doubt->herd, doubt->client, at, 4 * KIB), 0);
-}
 
 /* One that has it whole is to lead. How long the log takes for that says nothing about data. */
 static void test_an_heir_is_waited_for_however_long_the_log_takes(void **state)
@@ -461,11 +336,11 @@ static void test_an_heir_is_waited_for_however_long_the_log_takes(void **state)
 	static const unsigned pauses[] = {0, 500, 1500, 3000};
 
 	for (unsigned i = 0; i < ARRAY_COUNT(pauses); i++) {
-		struct doubt doubt = doubt_begin(500 + i / 3);
+		struct lost_doubt doubt = lost_doubt(500 + i / 3);
 		struct herd *herd = doubt.herd;
 
 		(void)herd_make_hole(herd, doubt.first, 0);
-		doubt_kill(&doubt);
+		lost_doubt_kill(&doubt);
 		for (unsigned k = 0; k < 2000 && herd_primary(herd, 0) != (int)doubt.first; k++)
 			herd_run(herd, 1);
 		assert_int_equal(herd_primary(herd, 0), doubt.first);
@@ -476,8 +351,8 @@ static void test_an_heir_is_waited_for_however_long_the_log_takes(void **state)
 		assert_int_equal(herd_primary(herd, 0), doubt.second);
 		assert_int_equal(herd_write(herd, doubt.client, 8 * MIB, 64 * KIB), 0);
 		assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
-		assert_int_equal(count_lost(herd, doubt.client, 256 * KIB), 0);
-		end(herd);
+		assert_int_equal(lost_count(herd, doubt.client, 256 * KIB), 0);
+		lost_end(herd);
 	}
 }
 
@@ -485,18 +360,18 @@ static void test_an_heir_is_waited_for_however_long_the_log_takes(void **state)
  * Block @block of the first object is damaged at the next primary. Who has it whole cannot lead, since it misses another
  * one, and nobody fills it. The log hears of neither before the primary is dead.
  */
-static void doubt_without_heir(struct doubt *doubt, uint16_t block)
+static void doubt_without_heir(struct lost_doubt *doubt, uint16_t block)
 {
 	struct herd *herd = doubt->herd;
 	struct object_key key;
 
-	set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
-	set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 1);
-	mark_block(herd, doubt->first, block);
+	lost_set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+	lost_set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 1);
+	lost_mark(herd, doubt->first, block);
 	key = herd_make_hole(herd, doubt->second, 1);
 	pg_set_store_corrupt(herd->nodes[doubt->second].set, herd->nodes[doubt->second].store, 0,
 			     &key);
-	doubt_kill(doubt);
+	lost_doubt_kill(doubt);
 	herd_run(herd, 10000);
 	assert_int_equal(herd_primary(herd, 0), doubt->first);
 }
@@ -504,21 +379,21 @@ static void doubt_without_heir(struct doubt *doubt, uint16_t block)
 /* What is the same everywhere is had from it all the same. */
 static void test_what_no_tail_names_is_healed_from_one_that_cannot_lead(void **state)
 {
-	struct doubt doubt = doubt_begin(500);
+	struct lost_doubt doubt = lost_doubt(500);
 	struct herd *herd = doubt.herd;
 
 	doubt_without_heir(&doubt, 5);
-	assert_int_equal(count_lost(herd, doubt.client, 256 * KIB), 0);
-	set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 0);
+	assert_int_equal(lost_count(herd, doubt.client, 256 * KIB), 0);
+	lost_set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 0);
 	herd_run(herd, 5000);
 	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
-	end(herd);
+	lost_end(herd);
 }
 
 /* What is in doubt is not: it is good there, and lost for ever if it were settled without it. Nothing hangs. */
 static void test_what_is_in_doubt_and_damaged_is_left_to_one_that_is_filled_first(void **state)
 {
-	struct doubt doubt = doubt_begin(500);
+	struct lost_doubt doubt = lost_doubt(500);
 	struct herd *herd = doubt.herd;
 
 	doubt_without_heir(&doubt, 2);
@@ -527,12 +402,12 @@ static void test_what_is_in_doubt_and_damaged_is_left_to_one_that_is_filled_firs
 	herd_run(herd, 30000);
 	assert_int_equal(herd_read(herd, doubt.client, 8 * KIB, 4 * KIB), -E_LOST);
 	assert_int_equal(herd_primary(herd, 0), doubt.first);
-	set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 0);
+	lost_set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 0);
 	herd_run(herd, 5000);
 	assert_int_equal(herd_primary(herd, 0), doubt.second);
-	assert_int_equal(count_lost(herd, doubt.client, 256 * KIB), 0);
+	assert_int_equal(lost_count(herd, doubt.client, 256 * KIB), 0);
 	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
-	end(herd);
+	lost_end(herd);
 }
 
 /* ---- an entry, and damage on both sides of it ---- */
@@ -552,13 +427,13 @@ static void test_an_entry_is_taken_whatever_is_damaged(void **state)
 	};
 
 	for (unsigned i = 0; i < ARRAY_COUNT(rows); i++) {
-		struct herd *herd = herd_of(600 + i, 3, 2, 2);
+		struct herd *herd = lost_herd(600 + i, 3, 2, 2);
 		const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
 		unsigned p = (unsigned)herd_primary(herd, 0), b = p, client;
 
 		for (uint32_t k = 0; k < row->target_count; k++)
 			if (row->target[k] != row->primary)
-				b = node_of(herd, row->target[k]);
+				b = lost_node_of(herd, row->target[k]);
 		client = 3 - p - b;
 		herd_run(herd, 500);
 		sim_link_cut(herd->nodes[p].host, herd->nodes[b].host);
@@ -567,17 +442,17 @@ static void test_an_entry_is_taken_whatever_is_damaged(void **state)
 		if (rows[i].member == -2)
 			(void)herd_make_hole(herd, b, 0);
 		else if (rows[i].member >= 0)
-			mark_block(herd, b, (uint16_t)rows[i].member);
+			lost_mark(herd, b, (uint16_t)rows[i].member);
 		if (rows[i].primary >= 0)
-			mark_block(herd, p, (uint16_t)rows[i].primary);
+			lost_mark(herd, p, (uint16_t)rows[i].primary);
 		herd_run(herd, 20);
 		sim_link_heal(herd->nodes[p].host, herd->nodes[b].host);
 		herd_until(herd, 30000, herd_is_healthy, "healthy");
 		herd_reopen(herd);
-		assert_int_equal(count_lost(herd, client, 256 * KIB), rows[i].lost);
+		assert_int_equal(lost_count(herd, client, 256 * KIB), rows[i].lost);
 		assert_int_equal(HERD_COUNTER(herd, objects_lost), rows[i].lost);
 		assert_int_equal(HERD_COUNTER(herd, diverged), 0);
-		end(herd);
+		lost_end(herd);
 	}
 }
 
@@ -585,10 +460,10 @@ static void test_an_entry_is_taken_whatever_is_damaged(void **state)
 static void test_one_read_error_while_settling_loses_nothing_that_was_flushed(void **state)
 {
 	for (unsigned nth = 0; nth < 6; nth++) {
-		struct doubt doubt = doubt_begin(500);
+		struct lost_doubt doubt = lost_doubt(500);
 		struct herd *herd = doubt.herd;
 
-		doubt_kill(&doubt);
+		lost_doubt_kill(&doubt);
 		if (nth)
 			assert_int_equal(sim_host_fault(herd->nodes[doubt.first].host, LOOP_OP_READ,
 							nth, SIM_FAULT_SECTOR),
@@ -597,8 +472,8 @@ static void test_one_read_error_while_settling_loses_nothing_that_was_flushed(vo
 		herd_start(herd, doubt.p);
 		herd_until(herd, 60000, herd_is_healthy, "healthy");
 		herd_reopen(herd);
-		assert_only_doubt_is_lost(&doubt);
-		end(herd);
+		lost_only_doubt(&doubt);
+		lost_end(herd);
 	}
 }
 
@@ -606,14 +481,14 @@ static void test_one_read_error_while_settling_loses_nothing_that_was_flushed(vo
 static void test_one_read_error_after_both_died_loses_nothing_that_was_flushed(void **state)
 {
 	for (unsigned nth = 0; nth < 6; nth++) {
-		struct doubt doubt = {.herd = herd_of(250, 3, 2, 2)};
+		struct lost_doubt doubt = {.herd = lost_herd(250, 3, 2, 2)};
 		struct herd *herd = doubt.herd;
 		const struct cluster_pg *row = cluster_pg(herd_map(herd), 0);
 
 		doubt.p = (unsigned)herd_primary(herd, 0);
 		for (uint32_t i = 0; i < row->target_count; i++)
 			if (row->target[i] != row->primary)
-				doubt.first = node_of(herd, row->target[i]);
+				doubt.first = lost_node_of(herd, row->target[i]);
 		doubt.client = 3 - doubt.p - doubt.first;
 		assert_int_equal(herd_flush(herd, doubt.client), 0);
 		herd_run(herd, 500);
@@ -621,7 +496,7 @@ static void test_one_read_error_after_both_died_loses_nothing_that_was_flushed(v
 		herd_write_begin(herd, doubt.client, 8 * KIB, 4 * KIB);
 		herd_run(herd, 20);
 		herd_kill(herd, doubt.first, SIM_DEATH_CERTAIN);
-		doubt_kill(&doubt);
+		lost_doubt_kill(&doubt);
 		herd_start(herd, doubt.p);
 		if (nth)
 			assert_int_equal(sim_host_fault(herd->nodes[doubt.p].host, LOOP_OP_READ,
@@ -631,8 +506,8 @@ static void test_one_read_error_after_both_died_loses_nothing_that_was_flushed(v
 		herd_run(herd, 5000);
 		herd_until(herd, 30000, herd_is_healthy, "healthy");
 		herd_reopen(herd);
-		assert_only_doubt_is_lost(&doubt);
-		end(herd);
+		lost_only_doubt(&doubt);
+		lost_end(herd);
 	}
 }
 
