@@ -423,10 +423,10 @@ static int resolve_sums(struct work *work)
 	for (uint32_t i = 0; i < OBJECT_BLOCKS; i++)
 		if (sums->states[i] != BLOCK_DATA)
 			sums->crcs[i] = ZERO_CRC;
-	/* Who pushes from here on knows what is not there. */
+	/* Who pushes from here on knows what is not there, unless a mark is in flight: these sums do not show it. */
 	const struct flight *f = overlay_find(&work->shard->overlay, sums->pg, &sums->key);
 
-	if (object && object->flags & OBJECT_MISSING && (!f || f->is_missing)) {
+	if (object && object->flags & OBJECT_MISSING && (!f || (f->is_missing && !f->is_marked))) {
 		struct table_chunk *chunk;
 		object = table_find(&pg->table, &sums->key, &chunk);
 		table_touch(&pg->table, chunk);

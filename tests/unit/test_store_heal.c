@@ -42,6 +42,7 @@ static void heal(struct rig *rig, const uint32_t *expected, uint32_t count)
 	uint8_t block[BLOCK_SIZE] __attribute__((aligned(8)));
 	struct store_object object;
 
+	assert_int_equal(rig_sync(rig, 0), 0); /* the mark is in the log */
 	assert_int_equal(store_object(rig->store, 0, &(struct object_key){1, 0}, &object), 1);
 	assert_true(object.is_missing);
 	assert_int_equal(rig_sums(rig, 0, 1, 0, tags), 0);

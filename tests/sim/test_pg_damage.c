@@ -1,0 +1,85 @@
+/*
+ * Blocks that are damaged at some of the copies, and good at others: whatever else happens to those meanwhile, nothing
+ * is lost, and nobody says so (REPLICATION, W4, J5).
+ *
+ * Trap: a block that is lost at one member only, though nobody was told, passes no point where it would be judged.
+ * So each test looks at what the stores have in the end.
+ */
+#include "tests/sim/lost.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "lib/base/size.h"
+
+/* Disks on which something else happens between a question and its answer. */
+static void make_slow(struct herd *herd, unsigned node, uint64_t read_min_ms, uint64_t read_max_ms)
+{
+	const struct sim_latency slow = {.read_min_ns = read_min_ms * NS_PER_MS,
+					 .read_max_ns = read_max_ms * NS_PER_MS,
+					 .write_min_ns = 1 * NS_PER_MS,
+					 .write_max_ns = 6 * NS_PER_MS,
+					 .sync_min_ns = 1 * NS_PER_MS,
+					 .sync_max_ns = 6 * NS_PER_MS};
+
+	sim_host_set_latency(herd->nodes[node].host, &slow);
+}
+
+/* The first object's copy there. */
+static struct store_object copy_of(struct herd *herd, unsigned node)
+{
+	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
+	const struct object_key key = {.layer = volume->layers[0], .index = 0};
+	struct store_object object;
+
+	assert_int_equal(store_object(herd->nodes[node].store, 0, &key, &object), 1);
+	return object;
+}
+
+/* Nobody was told of a loss, and nobody has one to himself. */
+static void assert_nothing_is_lost(struct herd *herd)
+{
+	assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+	for (unsigned n = 0; n < herd->node_count; n++)
+		if (herd->nodes[n].is_up)
+			assert_int_equal(lost_objects(herd, n), 0);
+}
+
+/* ---- found while it is healed ---- */
+
+/* Two reads at once find two bad blocks: the second one while the heal of the first one begins. */
+static void test_damage_that_is_found_during_a_heal_is_healed_too(void **state)
+{
+	struct herd *herd = lost_herd(23, 2, 2, 1);
+	unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+	make_slow(herd, p, 1, 60);
+	sim_link_set_delay(herd->nodes[p].host, herd->nodes[b].host, NS_PER_MS, 2 * NS_PER_MS);
+	sim_link_set_delay(herd->nodes[b].host, herd->nodes[p].host, NS_PER_MS, 2 * NS_PER_MS);
+	for (unsigned i = 0; i < 100; i++) {
+		herd_run(herd, 61000); /* so that it is no disk on which everything is damaged */
+		sim_host_break_reads(herd->nodes[p].host, SIM_READS_LIE);
+		herd_read_begin(herd, p, 5 * 4 * KIB, 4 * KIB);
+		herd_read_begin(herd, p, 9 * 4 * KIB, 4 * KIB);
+		herd_run(herd, 65);
+		sim_host_break_reads(herd->nodes[p].host, SIM_READS_WORK);
+		herd_run(herd, 2000);
+		assert_int_equal(herd_primary(herd, 0), p);
+		assert_false(copy_of(herd, p).is_missing);
+		assert_nothing_is_lost(herd);
+	}
+	assert_true(HERD_COUNTER(herd, objects_healed) >= 100);
+	lost_end(herd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_damage_that_is_found_during_a_heal_is_healed_too),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
