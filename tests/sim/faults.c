@@ -519,8 +519,7 @@ static bool begin_sector(struct program *program, struct fault *fault)
 		node = &program->herd->nodes[other = fault->node];
 	if (node->is_up && node->store_id && !store_is_failed(node->store) &&
 	    store_object(node->store, pg, &object.key, &copy) > 0)
-		(void)herd_damage_block(program->herd, other, pg, object.family, &object.key,
-					block);
+		(void)herd_damage_block(program->herd, other, pg, &object.key, block);
 	return sim_host_fault(host_of(program, fault), LOOP_OP_READ,
 			      1 + (unsigned)program_below(program, 6), SIM_FAULT_SECTOR) == 0;
 }

@@ -212,12 +212,15 @@ struct object_key herd_make_hole(struct herd *herd, unsigned node, uint32_t inde
 bool herd_damage(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
 		 const struct object_key *key);
 /*
+ * One block of the object is found damaged there, with all that follows when a read finds it. False: there is nothing to
+ * read: it has no data, or where it lies is not in memory.
+ */
+bool herd_damage_block(struct herd *herd, unsigned node, uint32_t pg, const struct object_key *key,
+		       uint16_t block);
+/*
  * May reads of the object be refused as lost? Its primary misses it or has lost blocks of it, and nobody who
  * is up and in sync has more.
  */
-/* One block of the object is found damaged there, as by reading it. False: it cannot be told now. */
-bool herd_damage_block(struct herd *herd, unsigned node, uint32_t pg, uint64_t family,
-		       const struct object_key *key, uint16_t block);
 bool herd_is_lost(struct herd *herd, uint64_t family, const struct object_key *key);
 /* All members in sync of each PG have the same objects, versions and sums. */
 void herd_compare_copies(struct herd *herd);

@@ -69,7 +69,7 @@ void lost_mark(struct herd *herd, unsigned node, uint16_t block)
 	const struct cluster_volume *volume = cluster_volume_by_name(herd_map(herd), HERD_VOLUME);
 	const struct object_key key = {.layer = volume->layers[0], .index = 0};
 
-	assert_true(herd_damage_block(herd, node, 0, volume->family, &key, block));
+	assert_true(herd_damage_block(herd, node, 0, &key, block));
 }
 
 unsigned lost_count(struct herd *herd, unsigned node, uint64_t bytes)
