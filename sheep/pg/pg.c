@@ -270,17 +270,28 @@ static bool tick_join(struct pg *pg, uint64_t now)
 	return true;
 }
 
+/* Marks of damage that are still in flight are holes, too: nothing tells when the disk has them. */
+static bool has_missing(const struct pg *pg)
+{
+	struct store_pg_info info;
+	struct store_digest digest;
+
+	store_pg_info(pg_store_of(pg), pg->id, &info);
+	if (info.missing > 0)
+		return true;
+	store_pg_digest(pg_store_of(pg), pg->id, &digest);
+	return digest.missing > 0;
+}
+
 /* Tell the log whether objects are missing here (S1, J5). */
 static bool tick_holes(struct pg *pg, uint64_t now)
 {
 	const struct cluster_seat *seat = cluster_pg_seat(&pg->row, pg->store->id);
-	struct store_pg_info info;
 	bool is_told = seat && (seat->flags & CLUSTER_SEAT_HOLES);
 
 	if (!seat || (seat->flags & CLUSTER_SEAT_MARKED) || (!pg->has_holes && !is_told))
 		return false;
-	store_pg_info(pg_store_of(pg), pg->id, &info);
-	pg->has_holes = info.missing > 0;
+	pg->has_holes = has_missing(pg);
 	if (pg->has_holes == is_told)
 		return pg->has_holes;
 	if (is_due(&pg->holes_proposed_ns, now, PG_PROPOSE_NS))

@@ -192,6 +192,7 @@ static struct pg *seat_new(struct pg_set *set, struct pg_store *store, uint32_t 
 	pg->id = id;
 	pg->set = set;
 	pg->store = store;
+	pg->has_holes = true; /* that an earlier start did not tell of: the tick counts */
 	CDS_INIT_LIST_HEAD(&pg->waiting);
 	pg_part_init(pg);
 	HASH_ADD(hh, set->pgs, key, sizeof(pg->key), pg);

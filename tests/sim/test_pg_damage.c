@@ -75,10 +75,56 @@ static void test_damage_that_is_found_during_a_heal_is_healed_too(void **state)
 	lost_end(herd);
 }
 
+/* ---- found, and not told yet ---- */
+
+/* It is killed right after it marked a block, and is back before it is dropped: nothing else begins to look. */
+static void test_a_hole_of_an_earlier_start_is_told(void **state)
+{
+	for (unsigned us = 500; us < 30000; us += 3000) {
+		struct herd *herd = lost_herd(23, 2, 2, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+		herd_run(herd, 1000);
+		lost_mark(herd, b, 5);
+		lost_run_us(herd, us);
+		herd_kill(herd, b, SIM_DEATH_SILENT);
+		herd_run(herd, 20);
+		herd_start(herd, b);
+		herd_run(herd, 10000);
+		herd_until(herd, 30000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		assert_int_equal(lost_missing(herd, b), 0);
+		assert_nothing_is_lost(herd);
+		lost_end(herd);
+	}
+}
+
+/* The seat looks before the disk has the mark, and then nothing makes it look again. */
+static void test_a_hole_that_is_long_in_flight_is_told(void **state)
+{
+	for (unsigned is_primary = 0; is_primary < 2; is_primary++) {
+		struct herd *herd = lost_herd(23, 2, 2, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), at = is_primary ? p : !p;
+		struct sim_latency slow = {.write_min_ns = 200 * NS_PER_MS,
+					   .write_max_ns = 300 * NS_PER_MS};
+
+		herd_run(herd, 5000);
+		sim_host_set_latency(herd->nodes[at].host, &slow);
+		lost_mark(herd, at, 5);
+		herd_run(herd, 5000);
+		assert_int_equal(lost_missing(herd, at), 0);
+		assert_int_equal(copy_of(herd, at).lost_blocks, 0);
+		assert_nothing_is_lost(herd);
+		lost_end(herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_damage_that_is_found_during_a_heal_is_healed_too),
+		cmocka_unit_test(test_a_hole_of_an_earlier_start_is_told),
+		cmocka_unit_test(test_a_hole_that_is_long_in_flight_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -358,7 +358,7 @@ static void test_an_heir_is_waited_for_however_long_the_log_takes(void **state)
 
 /*
  * Block @block of the first object is damaged at the next primary. Who has it whole cannot lead, since it misses another
- * one, and nobody fills it. The log hears of neither before the primary is dead.
+ * one, and nobody fills it. The log hears of neither before it hears that the primary is dead.
  */
 static void doubt_without_heir(struct lost_doubt *doubt, uint16_t block)
 {
@@ -367,11 +367,12 @@ static void doubt_without_heir(struct lost_doubt *doubt, uint16_t block)
 
 	lost_set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
 	lost_set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 1);
-	lost_mark(herd, doubt->first, block);
 	key = herd_make_hole(herd, doubt->second, 1);
+	lost_doubt_kill(doubt);
+	herd_run(herd, 1);
+	lost_mark(herd, doubt->first, block);
 	pg_set_store_corrupt(herd->nodes[doubt->second].set, herd->nodes[doubt->second].store, 0,
 			     &key);
-	lost_doubt_kill(doubt);
 	herd_run(herd, 10000);
 	assert_int_equal(herd_primary(herd, 0), doubt->first);
 }
