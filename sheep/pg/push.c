@@ -307,6 +307,9 @@ static void on_our_sums(struct store_sums *sums, int result)
 	struct pg_push *push = container_of_type(sums, struct pg_push, ours);
 	struct pg_set *set = push->set;
 
+	/* Damage that was found while pages came: LOST in these sums is ours alone. The next try heals it first (J5). */
+	if (result == 0 && sums->is_missing)
+		result = -E_MISSING;
 	if (is_back(push, result))
 		compare(push);
 	pg_set_release(set);
