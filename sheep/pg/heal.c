@@ -463,13 +463,19 @@ static bool is_short(const struct pg_lead *lead)
 	return false;
 }
 
+bool heal_is_awaited(const struct pg_heal *heal)
+{
+	uint64_t wait_ns = pg_set_time(heal->set, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
+
+	return pg_absence_is_younger(heal->lead, wait_ns);
+}
+
 /* Everybody who is there was asked, and has no good copy. */
 static void decide_alone(struct pg_heal *heal)
 {
 	struct pg_lead *lead = heal->lead;
-	uint64_t wait_ns = pg_set_time(heal->set, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
 
-	if (pg_absence_is_younger(lead, wait_ns)) {
+	if (heal_is_awaited(heal)) {
 		if (is_short(lead) && pg_absence_is_younger(lead, SHORT_NS))
 			rest(heal);
 		else

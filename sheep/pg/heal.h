@@ -50,6 +50,8 @@ void heal_free(struct pg_heal *heal);
 void heal_end(struct pg_heal *heal, int result);
 /* A member that can be asked and was not: those listed as in sync first. NULL: all were. */
 struct pg_member *heal_next_member(const struct pg_heal *heal);
+/* Somebody is away who may have it, and is waited for still. */
+bool heal_is_awaited(const struct pg_heal *heal);
 /* A copy of it counts only in the very version that we had. */
 bool heal_must_equal(const struct pg_heal *heal, const struct pg_member *member);
 /* Ask the store for sums of its copy, and note that. False: no memory. */

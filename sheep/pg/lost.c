@@ -12,8 +12,9 @@
  * nobody is ever told anything else.
  *
  * The entry destroys whatever copy is left anywhere. So a block is lost only when each member was asked about the
- * object again and has told that this block is damaged there. Whatever else happens, no memory, no space, no
- * answer, damage that was found just now, is no reason: then all of it begins again later.
+ * object again and has told that this block is damaged there. All of that takes time; so it is looked once more,
+ * at the very end, who is away: somebody may have left who was not asked. Whatever else happens, no memory, no space,
+ * no answer, damage that was found just now, is no reason: then all of it begins again later.
  *
  * Trap: a copy that is missing because a push or a heal stopped half way is a mixture of two versions. The
  * store knows which blocks were found damaged, and whether that was all (store_object.is_partial).
@@ -300,9 +301,16 @@ static void ask_next(struct salvage *salvage)
 	struct pg_heal *heal = salvage->heal;
 	struct pg_member *member = NULL;
 
-	if (!is_complete(salvage))
+	if (!is_complete(salvage)) {
 		member = heal_next_member(heal);
-	if (!member || member->kind != PG_MEMBER_ISR) {
+		if (member && member->kind != PG_MEMBER_ISR)
+			member = NULL;
+		if (!member && heal_is_awaited(heal)) {
+			put_off(salvage); /* who left meanwhile was not asked */
+			return;
+		}
+	}
+	if (!member) {
 		submit(salvage);
 		return;
 	}

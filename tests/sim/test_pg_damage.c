@@ -165,6 +165,33 @@ static void test_a_push_that_compares_while_damage_is_found_sends_no_loss(void *
 	}
 }
 
+/* ---- who goes, and comes back ---- */
+
+/*
+ * Both have damage, in different places. The other one restarts while the primary reads what is good of its own copy,
+ * after it had decided that nobody is away.
+ */
+static void test_who_leaves_while_a_loss_is_put_together_is_waited_for(void **state)
+{
+	for (unsigned ms = 20; ms < 80; ms += 4) {
+		struct herd *herd = lost_herd(23, 2, 2, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+		herd_run(herd, 1000);
+		make_slow(herd, p, 20, 40);
+		lost_mark(herd, p, 5);
+		lost_mark(herd, b, 9);
+		herd_run(herd, ms);
+		herd_kill(herd, b, SIM_DEATH_CERTAIN);
+		herd_run(herd, 10000);
+		assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+		herd_start(herd, b);
+		herd_until(herd, 30000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		lost_end(herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +199,7 @@ int main(void)
 		cmocka_unit_test(test_a_hole_of_an_earlier_start_is_told),
 		cmocka_unit_test(test_a_hole_that_is_long_in_flight_is_told),
 		cmocka_unit_test(test_a_push_that_compares_while_damage_is_found_sends_no_loss),
+		cmocka_unit_test(test_who_leaves_while_a_loss_is_put_together_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
