@@ -293,8 +293,10 @@ static void on_marked_sums(struct pg_ask *ask, int result)
 }
 
 /*
- * Those in sync only: elsewhere a damaged copy may have taken an entry that builds on what it never had, and
- * only a push tells.
+ * All who are there, in sync or not: of a store that was elected after a total power loss, or whose other members have
+ * just restarted, all others are joining. Those count only with the very version that we had (heal_must_equal()). What they
+ * have of it is good, but for the damage: an entry that does not find what it builds on makes the object missing there as a
+ * whole (member.c), and so does half a push (J3).
  */
 static void ask_next(struct salvage *salvage)
 {
@@ -303,8 +305,6 @@ static void ask_next(struct salvage *salvage)
 
 	if (!is_complete(salvage)) {
 		member = heal_next_member(heal);
-		if (member && member->kind != PG_MEMBER_ISR)
-			member = NULL;
 		if (!member && heal_is_awaited(heal)) {
 			put_off(salvage); /* who left meanwhile was not asked */
 			return;

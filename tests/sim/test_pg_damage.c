@@ -188,6 +188,33 @@ static void test_who_leaves_while_a_loss_is_put_together_is_waited_for(void **st
 		herd_start(herd, b);
 		herd_until(herd, 30000, herd_is_healthy, "healthy");
 		herd_reopen(herd);
+		assert_int_equal(lost_count(herd, p, 256 * KIB), 0);
+		assert_nothing_is_lost(herd);
+		lost_end(herd);
+	}
+}
+
+/* Two copies, damaged in different places, and both lose power: an elected store has only joining ones to ask. */
+static void test_damaged_copies_are_put_together_by_an_elected_store(void **state)
+{
+	for (unsigned seed = 31; seed < 35; seed++) {
+		struct herd *herd = lost_herd(seed, 2, 2, 1 + seed % 2);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+		lost_set(herd, CLUSTER_SETTING_POWER_LOSS_WAIT, 1000);
+		assert_int_equal(herd_flush(herd, p), 0);
+		herd_run(herd, 2000);
+		lost_mark(herd, p, 5);
+		lost_mark(herd, b, 9);
+		herd_run(herd, 5);
+		herd_cut_power(herd, b, SIM_DEATH_CERTAIN, SIM_KEEP_ALL);
+		herd_cut_power(herd, p, SIM_DEATH_CERTAIN, SIM_KEEP_ALL);
+		herd_start(herd, p);
+		herd_start(herd, b);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		assert_int_equal(lost_count(herd, p, 256 * KIB), 0);
+		assert_nothing_is_lost(herd);
 		lost_end(herd);
 	}
 }
@@ -200,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_a_hole_that_is_long_in_flight_is_told),
 		cmocka_unit_test(test_a_push_that_compares_while_damage_is_found_sends_no_loss),
 		cmocka_unit_test(test_who_leaves_while_a_loss_is_put_together_is_waited_for),
+		cmocka_unit_test(test_damaged_copies_are_put_together_by_an_elected_store),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
