@@ -99,11 +99,12 @@ static int judge(const struct pg *pg, const struct net_request *request, uint64_
 		return -E_PROTOCOL;
 	if (!is_primary(pg, request) || pg->role == PG_ROLE_PRIMARY)
 		return COVERED("gate: not from the primary", -E_NOT_PRIMARY);
-	return pg->role == PG_ROLE_NONE ? -E_NOT_FOUND : 0;
+	return 0;
 }
 
-struct pg *pg_gate(struct net_request *request, uint64_t epoch, uint32_t id, uint32_t store,
-		   uint64_t index)
+/* NULL: it was answered, or waits for a newer map. */
+static struct pg *gate(struct net_request *request, uint64_t epoch, uint32_t id, uint32_t store,
+		       uint64_t index, bool is_open)
 {
 	struct pg_set *set = net_request_context(request);
 	struct pg *pg;
@@ -119,10 +120,23 @@ struct pg *pg_gate(struct net_request *request, uint64_t epoch, uint32_t id, uin
 	}
 	pg = pg_find(set, id, store);
 	rc = judge(pg, request, epoch);
+	if (rc == 0 && pg->role == PG_ROLE_NONE && !is_open)
+		rc = -E_NOT_FOUND;
 	if (rc == 0)
 		return pg;
 	net_reply_status(request, rc);
 	return NULL;
+}
+
+struct pg *pg_gate(struct net_request *request, uint64_t epoch, uint32_t id, uint32_t store,
+		   uint64_t index)
+{
+	return gate(request, epoch, id, store, index, false);
+}
+
+struct pg *pg_gate_read(struct net_request *request, uint64_t epoch, uint32_t id, uint32_t store)
+{
+	return gate(request, epoch, id, store, 0, true);
 }
 
 void pg_on_confirm(struct net_request *request)

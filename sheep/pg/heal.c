@@ -113,14 +113,17 @@ void pg_heals_end(struct pg_lead *lead)
 /* Only who has no good copy says so: anything else may be another answer later. */
 static void try_next(struct pg_heal *heal, int result)
 {
-	heal->any_later |= result != -E_MISSING;
+	bool is_unsure = result != -E_MISSING, is_former = heal_is_former(heal, heal->store);
+
+	heal->any_later |= is_unsure && !is_former;
+	heal->any_unsure |= is_unsure && is_former;
 	heal_go(heal);
 }
 
 void heal_rest(struct pg_heal *heal, uint64_t pause_ns)
 {
 	heal->is_resting = true;
-	heal->any_later = false;
+	heal->any_later = heal->any_unsure = false;
 	heal->asked_count = 0;
 	heal->heir = 0;
 	heal->again_ns = loop_now(heal->set->loop) + pause_ns;
@@ -437,20 +440,31 @@ static bool was_asked(const struct pg_heal *heal, uint32_t store)
 
 /*
  * The next one to ask: members in sync, then all others that are there. Who was elected after a total power
- * loss has only such: where one of them has the very version it has the bytes (W4).
+ * loss has only such: where one of them has the very version it has the bytes (W4). The same goes for those that
+ * have no part in the PG any more, and keep their copy until it is healthy.
  */
-struct pg_member *heal_next_member(const struct pg_heal *heal)
+uint32_t heal_next_store(const struct pg_heal *heal)
 {
 	const struct pg_lead *lead = heal->lead;
 
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (uint32_t i = 0; i < lead->member_count; i++) {
-			struct pg_member *member = lead->members[i];
+			const struct pg_member *member = lead->members[i];
 			if ((member->kind == PG_MEMBER_ISR) == (pass == 0) &&
 			    pg_member_may_be_asked(member) && !was_asked(heal, member->store))
-				return member;
+				return member->store;
 		}
-	return NULL;
+	for (uint32_t i = 0; i < heal->pg->former_count; i++) {
+		const struct pg_former *former = &heal->pg->formers[i];
+		if (pg_former_may_be_asked(heal->pg, former) && !was_asked(heal, former->store))
+			return former->store;
+	}
+	return 0;
+}
+
+bool heal_is_former(const struct pg_heal *heal, uint32_t store)
+{
+	return !pg_lead_member(heal->lead, store);
 }
 
 /* Somebody in sync cannot be asked: it may be dropped soon, or be back. */
@@ -467,7 +481,8 @@ bool heal_is_awaited(const struct pg_heal *heal)
 {
 	uint64_t wait_ns = pg_set_time(heal->set, CLUSTER_SETTING_DOWN_OUT_INTERVAL);
 
-	return pg_absence_is_younger(heal->lead, wait_ns);
+	return pg_absence_is_younger(heal->lead, wait_ns) ||
+	       (heal->any_unsure && pg_former_is_younger(heal->pg, wait_ns));
 }
 
 /* Everybody who is there was asked, and has no good copy. */
@@ -512,21 +527,24 @@ static bool is_uncommitted(const struct pg_heal *heal)
 }
 
 /* Has it all that is committed? Who has refused an entry may lack anything. */
-static bool is_in_sync(const struct pg_member *member)
+static bool is_in_sync(const struct pg_lead *lead, uint32_t store)
 {
-	return member->kind == PG_MEMBER_ISR && (!member->refused || pg_member_is_late(member));
+	const struct pg_member *member = pg_lead_member(lead, store);
+
+	return member && member->kind == PG_MEMBER_ISR &&
+	       (!member->refused || pg_member_is_late(member));
 }
 
-bool heal_must_equal(const struct pg_heal *heal, const struct pg_member *member)
+bool heal_must_equal(const struct pg_heal *heal, uint32_t store)
 {
-	return !is_in_sync(member) || is_uncommitted(heal) ||
+	return !is_in_sync(heal->lead, store) || is_uncommitted(heal) ||
 	       pg_settle_is_open(heal->lead, &heal->key);
 }
 
 /* It is locked: ask. */
 static void heal_go(struct pg_heal *heal)
 {
-	struct pg_member *member;
+	uint32_t store;
 	struct store_object object;
 	bool exists = store_object(pg_store_of(heal->pg), heal->pg->id, &heal->key, &object) > 0;
 
@@ -541,14 +559,14 @@ static void heal_go(struct pg_heal *heal)
 	heal->family = object.family;
 	heal->own = object.version;
 	heal->is_partial = object.is_partial;
-	member = heal_next_member(heal);
-	if (!member) {
+	store = heal_next_store(heal);
+	if (!store) {
 		heal_decide(heal);
 		return;
 	}
-	heal->is_in_sync = is_in_sync(member);
-	heal->must_equal = heal_must_equal(heal, member);
-	if (!heal_ask_sums(heal, member->store, heal, on_heal_sums))
+	heal->is_in_sync = is_in_sync(heal->lead, store);
+	heal->must_equal = heal_must_equal(heal, store);
+	if (!heal_ask_sums(heal, store, heal, on_heal_sums))
 		rest(heal);
 }
 

@@ -21,8 +21,9 @@ struct pg_heal {
 	bool is_out;	 /* an ask or an append */
 	bool is_resting; /* until again_ns */
 	uint64_t again_ns;
-	bool any_later; /* a member gave no certain answer: it may have the object */
-	uint32_t asked[PG_MEMBERS_MAX]; /* stores, for sums */
+	bool any_later;	 /* a member gave no certain answer: it may have the object */
+	bool any_unsure; /* so did one that has no part in the PG any more */
+	uint32_t asked[PG_MEMBERS_MAX + PG_FORMERS_MAX]; /* stores, for sums */
 	uint32_t asked_count;
 	uint32_t store;	  /* that is asked now */
 	bool is_in_sync;  /* this one */
@@ -48,12 +49,17 @@ struct pg_heal {
 
 void heal_free(struct pg_heal *heal);
 void heal_end(struct pg_heal *heal, int result);
-/* A member that can be asked and was not: those listed as in sync first. NULL: all were. */
-struct pg_member *heal_next_member(const struct pg_heal *heal);
+/*
+ * A store that can be asked and was not: those listed as in sync first, then all other members, then those that were
+ * members before. 0: all were.
+ */
+uint32_t heal_next_store(const struct pg_heal *heal);
+/* Has it no part in the PG any more? Then what it cannot answer is waited for only for a time. */
+bool heal_is_former(const struct pg_heal *heal, uint32_t store);
 /* Somebody is away who may have it, and is waited for still. */
 bool heal_is_awaited(const struct pg_heal *heal);
 /* A copy of it counts only in the very version that we had. */
-bool heal_must_equal(const struct pg_heal *heal, const struct pg_member *member);
+bool heal_must_equal(const struct pg_heal *heal, uint32_t store);
 /* Ask the store for sums of its copy, and note that. False: no memory. */
 bool heal_ask_sums(struct pg_heal *heal, uint32_t store, void *owner,
 		   void (*done)(struct pg_ask *ask, int result));

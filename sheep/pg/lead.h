@@ -33,7 +33,8 @@ struct pg_absence {
 	uint64_t since_ns;
 };
 
-#define PG_ABSENCES_MAX (PG_MEMBERS_MAX + LOG_COPIES_MAX) /* listed, or of the target */
+/* Listed, of the target, or one of them before. */
+#define PG_ABSENCES_MAX (PG_MEMBERS_MAX + LOG_COPIES_MAX + PG_FORMERS_MAX)
 
 struct pg_member {
 	struct pg_lead *lead;
@@ -150,6 +151,12 @@ void pg_member_refuse(struct pg_member *member, int why);
 
 /* It is up, and nothing is held against it that makes what it says of its copies worthless. */
 bool pg_member_may_be_asked(const struct pg_member *member);
+/* The row is about to change to @row: who loses its part in it? */
+void pg_formers_note(struct pg *pg, const struct cluster_pg *row);
+/* One that is up, and may have kept its copy. */
+bool pg_former_may_be_asked(const struct pg *pg, const struct pg_former *former);
+/* Has one lost its part less than @age_ns ago? */
+bool pg_former_is_younger(const struct pg *pg, uint64_t age_ns);
 /* Look who is away by now. */
 void pg_absences_note(struct pg_lead *lead);
 /* Is somebody away who may have objects of ours, and not yet for @age_ns? */

@@ -161,6 +161,19 @@ static void submit(struct salvage *salvage)
 static void ask_next(struct salvage *salvage);
 static void fetch_next(struct salvage *salvage);
 
+/* What one that has no part in the PG any more cannot give now is not waited for by itself: it may never answer. */
+static void got_nothing(struct salvage *salvage)
+{
+	struct pg_heal *heal = salvage->heal;
+
+	if (!heal_is_former(heal, heal->store)) {
+		put_off(salvage);
+		return;
+	}
+	heal->any_unsure = true;
+	ask_next(salvage);
+}
+
 /* Nothing is known to be good. */
 static void forget_all(struct salvage *salvage)
 {
@@ -208,7 +221,7 @@ static void on_blocks(struct pg_ask *ask, int result)
 	if (result == 0 && payload->size != (heal->end - heal->begin) * BLOCK_SIZE)
 		result = -E_PROTOCOL;
 	if (result < 0 || !take_blocks(salvage, payload->data)) {
-		put_off(salvage);
+		got_nothing(salvage);
 		return;
 	}
 	pg_recovery_charge(heal->set, payload->size);
@@ -276,7 +289,7 @@ static void on_marked_sums(struct pg_ask *ask, int result)
 					  from_le32(reply->block_count), &heal->sums) < 0)
 		result = -E_PROTOCOL;
 	if (result < 0) {
-		put_off(salvage);
+		got_nothing(salvage);
 		return;
 	}
 	flags = from_le32(reply->flags);
@@ -301,21 +314,21 @@ static void on_marked_sums(struct pg_ask *ask, int result)
 static void ask_next(struct salvage *salvage)
 {
 	struct pg_heal *heal = salvage->heal;
-	struct pg_member *member = NULL;
+	uint32_t store = 0;
 
 	if (!is_complete(salvage)) {
-		member = heal_next_member(heal);
-		if (!member && heal_is_awaited(heal)) {
+		store = heal_next_store(heal);
+		if (!store && heal_is_awaited(heal)) {
 			put_off(salvage); /* who left meanwhile was not asked */
 			return;
 		}
 	}
-	if (!member) {
+	if (!store) {
 		submit(salvage);
 		return;
 	}
-	heal->must_equal = heal_must_equal(heal, member);
-	if (!heal_ask_sums(heal, member->store, salvage, on_marked_sums))
+	heal->must_equal = heal_must_equal(heal, store);
+	if (!heal_ask_sums(heal, store, salvage, on_marked_sums))
 		put_off(salvage);
 }
 

@@ -14,6 +14,8 @@
  */
 struct pg *pg_gate(struct net_request *request, uint64_t epoch, uint32_t pg, uint32_t store,
 		   uint64_t index);
+/* The same for a question about its copy: a seat that has no part in the PG any more answers as long as it has that. */
+struct pg *pg_gate_read(struct net_request *request, uint64_t epoch, uint32_t pg, uint32_t store);
 /* Wait until our map has reached a higher index. */
 void pg_park_future(struct pg_set *set, struct net_request *request);
 void pg_future_run(struct pg_set *set);

@@ -132,8 +132,8 @@ static void on_sums(struct store_sums *sums, int result)
 void pg_on_sums(struct net_request *request)
 {
 	const struct peer_sums *body = request->body;
-	struct pg *pg = pg_gate(request, from_le64(body->epoch), from_le32(body->pg),
-				from_le32(body->store), 0);
+	struct pg *pg = pg_gate_read(request, from_le64(body->epoch), from_le32(body->pg),
+				     from_le32(body->store));
 	struct store_object object;
 	struct sums *work;
 
@@ -393,8 +393,8 @@ static int judge_fetch(const struct pg *pg, const struct peer_fetch *body)
 void pg_on_fetch(struct net_request *request)
 {
 	const struct peer_fetch *body = request->body;
-	struct pg *pg = pg_gate(request, from_le64(body->epoch), from_le32(body->pg),
-				from_le32(body->store), 0);
+	struct pg *pg = pg_gate_read(request, from_le64(body->epoch), from_le32(body->pg),
+				     from_le32(body->store));
 	struct fetch *fetch;
 	int rc;
 

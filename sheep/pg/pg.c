@@ -192,6 +192,7 @@ void pg_apply(struct pg *pg, const struct cluster_pg *row)
 	enum pg_role old_role = pg->role;
 	bool is_new_epoch = row->epoch != pg->epoch;
 
+	pg_formers_note(pg, row);
 	memcpy(&pg->row, row, sizeof(pg->row));
 	pg->epoch = row->epoch;
 	pg->role = role_of(pg);

@@ -168,6 +168,14 @@ struct pg_part {
 	uint64_t requests_reign, requests_n;
 };
 
+/* A store that had a part in the PG, or was to have one, and has none in `row`. */
+struct pg_former {
+	uint32_t store;
+	uint64_t since_ns;
+};
+
+#define PG_FORMERS_MAX 8u /* the oldest one goes for the next */
+
 struct pg {
 	UT_hash_handle hh;
 	uint64_t key; /* pg << 32 | store */
@@ -189,6 +197,8 @@ struct pg {
 	bool is_crowded;
 	struct cds_list_head active; /* in the set, when is_active */
 	bool is_active;
+	struct pg_former formers[PG_FORMERS_MAX];
+	uint32_t former_count;
 	bool has_data;			/* the store may have objects or a record of it */
 	uint64_t fence_index, fence_ns; /* of `row`, and since when we had it as a member (L3) */
 	bool has_holes;			/* the store may have objects that are missing */

@@ -219,6 +219,136 @@ static void test_damaged_copies_are_put_together_by_an_elected_store(void **stat
 	}
 }
 
+/* ---- who has no part in the group any more ---- */
+
+/* Two copies, of which one is to move to a third node, that is not filled yet. */
+struct move {
+	struct herd *herd;
+	unsigned p, b;	/* leads; is not of the target any more */
+	uint32_t index; /* of an object that the third node has not got */
+	struct object_key key;
+};
+
+/* False: with this seed another copy moves. */
+static bool move_begin(struct move *move, uint64_t seed)
+{
+	const struct herd_options options = {.seed = seed,
+					     .nodes = 3,
+					     .copies = 2,
+					     .min_insync = 1,
+					     .pg_count = 4,
+					     .volume_bytes = 64 * MIB,
+					     .late = 1};
+	struct herd *herd = herd_new(&options);
+	const struct cluster_pg *row;
+	struct store_object object;
+
+	move->herd = herd;
+	for (uint64_t at = 0; at < 64 * MIB; at += 4 * MIB)
+		assert_int_equal(herd_write(herd, 0, at, 64 * KIB), 0);
+	herd->may_diverge = herd->may_lose = true;
+	lost_set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 1);
+	herd_start(herd, 2);
+	herd_run(herd, 5000);
+	move->p = (unsigned)herd_primary(herd, 0);
+	move->b = !move->p;
+	row = cluster_pg(herd_map(herd), 0);
+	if (move->p > 1 || !cluster_pg_has_target(row, herd->nodes[move->p].store_id) ||
+	    cluster_pg_has_target(row, herd->nodes[move->b].store_id) ||
+	    !cluster_pg_seat(row, herd->nodes[move->b].store_id))
+		return false;
+	move->key.layer = cluster_volume_by_name(herd_map(herd), HERD_VOLUME)->layers[0];
+	for (move->index = 0; move->index < 16; move->index++) {
+		move->key.index = move->index;
+		if (store_object(herd->nodes[move->p].store, 0, &move->key, &object) > 0)
+			return true;
+	}
+	return false;
+}
+
+static void move_end(struct move *move)
+{
+	struct herd *herd = move->herd;
+
+	lost_set(herd, CLUSTER_SETTING_RECOVERY_PAUSED, 0);
+	herd_until(herd, 60000, herd_is_healthy, "healthy");
+	herd_reopen(herd);
+	assert_int_equal(herd_read(herd, 2, move->index * 4 * MIB, 64 * KIB), 0);
+	assert_nothing_is_lost(herd);
+	herd_load_stop(herd);
+	herd_check(herd);
+	herd_free(herd);
+}
+
+/* It is not listed, not of the target, and nobody lets it join: but it has what is damaged here. */
+static void test_a_former_member_is_waited_for_and_asked(void **state)
+{
+	unsigned hits = 0;
+
+	for (unsigned seed = 1; seed < 20 && hits < 3; seed++) {
+		struct move move;
+		struct herd *herd;
+
+		if (!move_begin(&move, seed)) {
+			herd_load_stop(move.herd);
+			herd_free(move.herd);
+			continue;
+		}
+		hits++;
+		herd = move.herd;
+		herd_kill(herd, move.b, SIM_DEATH_CERTAIN);
+		herd_run(herd, 2000);
+		assert_null(cluster_pg_seat(cluster_pg(herd_map(herd), 0),
+					    herd->nodes[move.b].store_id));
+		assert_true(herd_damage_block(herd, move.p, 0, &move.key, 5));
+		herd_run(herd, 20);
+		assert_int_equal(herd_read(herd, move.p, move.index * 4 * MIB, 64 * KIB), -E_LOST);
+		herd_run(herd, 3000);
+		assert_int_equal(HERD_COUNTER(herd, objects_lost), 0);
+		herd_start(herd, move.b);
+		herd_run(herd, 3000);
+		assert_int_equal(herd_read(herd, move.p, move.index * 4 * MIB, 64 * KIB), 0);
+		move_end(&move);
+	}
+	assert_true(hits > 0);
+}
+
+/* The same where it was only cut off for a moment, and is damaged in another place. */
+static void test_a_former_member_that_is_up_gives_what_it_has(void **state)
+{
+	unsigned hits = 0;
+
+	for (unsigned seed = 1; seed < 20 && hits < 3; seed++) {
+		struct move move;
+		struct herd *herd;
+
+		if (!move_begin(&move, seed)) {
+			herd_load_stop(move.herd);
+			herd_free(move.herd);
+			continue;
+		}
+		herd = move.herd;
+		herd_pause(herd, move.b);
+		for (unsigned i = 0; i < 50 && cluster_pg_seat(cluster_pg(herd_map(herd), 0),
+							       herd->nodes[move.b].store_id);
+		     i++) {
+			herd_read_begin(herd, move.p, move.index * 4 * MIB, 4 * KIB);
+			herd_run(herd, 100);
+		}
+		herd_resume(herd, move.b);
+		herd_run(herd, 3000);
+		assert_null(cluster_pg_seat(cluster_pg(herd_map(herd), 0),
+					    herd->nodes[move.b].store_id));
+		assert_true(herd_damage_block(herd, move.p, 0, &move.key, 5));
+		if (hits++ > 0)
+			assert_true(herd_damage_block(herd, move.b, 0, &move.key, 9));
+		herd_run(herd, 3000);
+		assert_int_equal(herd_read(herd, move.p, move.index * 4 * MIB, 64 * KIB), 0);
+		move_end(&move);
+	}
+	assert_true(hits > 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +358,8 @@ int main(void)
 		cmocka_unit_test(test_a_push_that_compares_while_damage_is_found_sends_no_loss),
 		cmocka_unit_test(test_who_leaves_while_a_loss_is_put_together_is_waited_for),
 		cmocka_unit_test(test_damaged_copies_are_put_together_by_an_elected_store),
+		cmocka_unit_test(test_a_former_member_is_waited_for_and_asked),
+		cmocka_unit_test(test_a_former_member_that_is_up_gives_what_it_has),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
