@@ -8,7 +8,8 @@
  * whoever leads next knows them; not so a process that starts after they have left. A store's time
  * begins when it is seen to be away first, in this reign, and is forgotten as soon as it is seen to be back: so it is
  * looked at in every tick and whenever the members change, not only when somebody needs to know. An idle PG
- * is not ticked; then a time begins late, and is too short, never too long.
+ * is not ticked; then a time begins late, and is too short, never too long. Only time in which we ran ourselves counts
+ * (awake.c): who was stopped for ten minutes finds everybody away for ten minutes, and they may have been back for nine.
  */
 #include <string.h>
 
@@ -49,7 +50,7 @@ static void add_former(struct pg *pg, const struct cluster_pg *row, uint32_t sto
 			return;
 	if (at == PG_FORMERS_MAX)
 		memmove(pg->formers, pg->formers + 1, --at * sizeof(pg->formers[0]));
-	pg->formers[at] = (struct pg_former){.store = store, .since_ns = loop_now(pg->set->loop)};
+	pg->formers[at] = (struct pg_former){.store = store, .since_ns = pg_awake_ns(pg->set)};
 	pg->former_count = at + 1;
 }
 
@@ -87,7 +88,7 @@ bool pg_former_may_be_asked(const struct pg *pg, const struct pg_former *former)
 
 bool pg_former_is_younger(const struct pg *pg, uint64_t age_ns)
 {
-	uint64_t now = loop_now(pg->set->loop);
+	uint64_t now = pg_awake_ns(pg->set);
 
 	for (uint32_t i = 0; i < pg->former_count; i++)
 		if (now - pg->formers[i].since_ns < age_ns)
@@ -112,9 +113,8 @@ static void note(struct pg_lead *lead, uint32_t store, struct pg_absence *list, 
 	if (!is_away(lead, store) || find(list, *count, store))
 		return;
 	before = find(lead->absences, lead->absence_count, store);
-	list[(*count)++] = (struct pg_absence){.store = store,
-					       .since_ns = before ? before->since_ns
-								  : loop_now(lead->pg->set->loop)};
+	list[(*count)++] = (struct pg_absence){
+		.store = store, .since_ns = before ? before->since_ns : pg_awake_ns(lead->pg->set)};
 }
 
 void pg_absences_note(struct pg_lead *lead)
@@ -137,9 +137,11 @@ void pg_absences_note(struct pg_lead *lead)
 
 bool pg_absence_is_younger(struct pg_lead *lead, uint64_t age_ns)
 {
-	uint64_t now = loop_now(lead->pg->set->loop);
+	uint64_t now = pg_awake_ns(lead->pg->set);
 
 	pg_absences_note(lead);
+	if (lead->absence_count > 0 && pg_awake_was_paused(lead->pg->set))
+		return true; /* they may have been back long ago */
 	for (uint32_t i = 0; i < lead->absence_count; i++)
 		if (now - lead->absences[i].since_ns < age_ns)
 			return true;

@@ -376,6 +376,7 @@ void pg_set_apply(struct pg_set *set, struct cluster_map *map, const uint64_t *p
 
 	if (set->is_stopping || (old && cluster_index(map) < set->index))
 		return;
+	pg_awake_start(set);
 	set->map = cluster_map_get(map);
 	set->index = cluster_index(map);
 	if (set->beacons && set->home == set->loop)
@@ -522,6 +523,7 @@ void pg_set_stop(struct pg_set *set, struct loop_op *op)
 	set->is_stopping = true;
 	set->stop_op = op;
 	loop_timer_stop(set->loop, &set->tick);
+	loop_timer_stop(set->loop, &set->awake.timer);
 	if (set->beacons && set->home == set->loop)
 		pg_beacons_stop(set->beacons);
 	refuse_ios(set, &set->future_ios);
@@ -546,6 +548,7 @@ void pg_set_free(struct pg_set *set)
 	if (!set)
 		return;
 	loop_timer_stop(set->loop, &set->tick);
+	loop_timer_stop(set->loop, &set->awake.timer);
 	HASH_ITER(hh, set->pgs, pg, next) {
 		HASH_DEL(set->pgs, pg);
 		pg_election_end(pg);

@@ -80,6 +80,13 @@ struct pg_parked {
 
 /* ---- the set ---- */
 
+/* awake.c */
+struct pg_awake {
+	struct loop_timer timer;
+	uint64_t ran_ns, seen_ns; /* how long the loop had run when it was looked at last */
+	uint64_t paused_ns;	  /* ran_ns after the last pause; 0: none */
+};
+
 struct pg_set {
 	struct pg_env env;
 	struct loop *loop;
@@ -106,6 +113,7 @@ struct pg_set {
 	struct loop_op kick;
 	bool is_kicked;
 	struct loop_timer tick;
+	struct pg_awake awake;
 	bool needs_all;			/* look at all PGs at the next map */
 	struct cds_list_head elections; /* pg_election */
 	uint64_t elect_ns;		/* when they asked last */
@@ -237,6 +245,15 @@ void pg_set_release(struct pg_set *set);
 bool pg_is_garbage(const struct pg_set *set, uint64_t layer);
 /* Does the object belong to this PG? For what peers say. */
 bool pg_holds_object(const struct pg_set *set, uint32_t pg, uint64_t family, uint32_t index);
+
+/* ---- awake.c ---- */
+
+/* On the loop of the set, now and again. */
+void pg_awake_start(struct pg_set *set);
+/* For how long the loop has run: pauses of it do not count. */
+uint64_t pg_awake_ns(const struct pg_set *set);
+/* Has it just been paused? Then the map may be of before. */
+bool pg_awake_was_paused(const struct pg_set *set);
 
 /* ---- peers.c ---- */
 

@@ -349,6 +349,35 @@ static void test_a_former_member_that_is_up_gives_what_it_has(void **state)
 	assert_true(hits > 1);
 }
 
+/* ---- who was not there itself ---- */
+
+/* The primary is stopped for longer than is waited for, while the other one is back after a moment. */
+static void test_a_primary_that_was_stopped_does_not_count_that_time(void **state)
+{
+	static const unsigned befores[] = {500, 15000, 19900};
+
+	for (unsigned i = 0; i < ARRAY_COUNT(befores); i++) {
+		struct herd *herd = lost_herd(21 + i, 2, 2, 1);
+		unsigned p = (unsigned)herd_primary(herd, 0), b = !p;
+
+		lost_set(herd, CLUSTER_SETTING_DOWN_OUT_INTERVAL, 20000);
+		herd_kill(herd, b, SIM_DEATH_CERTAIN);
+		herd_run(herd, befores[i]);
+		(void)herd_make_hole(herd, p, 0); /* nothing of it is good: that is decided at once */
+		assert_int_equal(herd_read(herd, p, 5 * 4 * KIB, 4 * KIB), -E_LOST);
+		herd_pause(herd, p);
+		herd_run(herd, 100);
+		herd_start(herd, b);
+		herd_run(herd, 30000);
+		herd_resume(herd, p);
+		herd_until(herd, 60000, herd_is_healthy, "healthy");
+		herd_reopen(herd);
+		assert_int_equal(herd_read(herd, p, 5 * 4 * KIB, 4 * KIB), 0);
+		assert_nothing_is_lost(herd);
+		lost_end(herd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -360,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_copies_are_put_together_by_an_elected_store),
 		cmocka_unit_test(test_a_former_member_is_waited_for_and_asked),
 		cmocka_unit_test(test_a_former_member_that_is_up_gives_what_it_has),
+		cmocka_unit_test(test_a_primary_that_was_stopped_does_not_count_that_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
