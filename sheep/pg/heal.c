@@ -126,6 +126,7 @@ void heal_rest(struct pg_heal *heal, uint64_t pause_ns)
 	heal->any_later = heal->any_unsure = false;
 	heal->asked_count = 0;
 	heal->heir = 0;
+	heal->has_marked = false;
 	heal->again_ns = loop_now(heal->set->loop) + pause_ns;
 	pg_set_active(heal->pg);
 }
@@ -368,6 +369,7 @@ static void try_other(struct pg_heal *heal, uint32_t flags)
 
 	if (heal->is_in_sync && is_whole && !heal->heir)
 		heal->heir = heal->store;
+	heal->has_marked |= heal->is_in_sync && flags & PEER_OBJECT_MARKED;
 	/* What is ours and not committed it may have soon. */
 	try_next(heal, heal->is_in_sync && !is_open ? -E_VERSION : -E_MISSING);
 }
@@ -516,6 +518,9 @@ static void heal_decide(struct pg_heal *heal)
 		heal_end(heal, -E_LOST); /* the settle goes on with what it has */
 	else if (heal->heir)
 		rest(heal);
+	else if (heal->has_marked && !heal_is_awaited(heal) &&
+		 pg_settle_salvage_apart(lead, &heal->key))
+		heal_end(heal, -E_LOST); /* and what is damaged is put together at its version */
 	else
 		decide_alone(heal);
 }

@@ -29,6 +29,7 @@ struct pg_heal {
 	bool is_in_sync;  /* this one */
 	bool must_equal;  /* it counts only with just the version that we had */
 	uint32_t heir;	  /* a member in sync that has it whole, in another version; 0: none */
+	bool has_marked;  /* one in sync has a damaged copy of another version */
 	bool is_fetched;  /* from one of them */
 	bool is_partial;  /* ours is missing for other reasons than blocks that are damaged */
 	bool is_in_place; /* ours is of this version: only what is damaged of it is written */

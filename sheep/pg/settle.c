@@ -14,7 +14,9 @@
  * requests (tick_handover() in lead.c). That waits for the log as long as it takes. If the heir has holes, too, so
  * that it cannot lead now, and all blocks that tails name are good here, those are settled: the others are the same
  * at all members in sync, and are healed from there. Where one of them is damaged the settle waits until the heir
- * is filled: only its reign may say what they are.
+ * is filled: only its reign may say what they are. Where no member in sync has it whole, but one has a copy of another version
+ * in which other blocks are damaged, it is settled in the same way as soon as nobody is awaited: then both are of one
+ * version, and are put together (lost.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +41,7 @@ struct pg_settle {
 	uint64_t
 		damage_ns; /* since when nobody is there to heal it, or to lead; 0: somebody may be */
 	bool is_sent;	   /* it has its entry */
+	bool is_vain;	   /* nor can that be, since some of it is in doubt and damaged */
 	bool is_salvaged;  /* ours stays damaged: what is good of it is settled */
 	uint32_t heir;	   /* who is to lead, since we cannot settle it; 0: nobody */
 	uint64_t again_ns; /* not before; nobody who is there has the object */
@@ -200,6 +203,7 @@ static bool is_good(const struct pg_settle *settle)
 static void settle_in_vain(struct pg_settle *settle)
 {
 	settle->is_salvaged = false;
+	settle->is_vain = true;
 	settle->again_ns = loop_now(settle->set->loop) + VAIN_NS;
 	pg_works_lost(settle->lead, &settle->object->key);
 	settle_later(settle);
@@ -268,7 +272,7 @@ static void settle_go(struct pg_settle *settle)
 	settle->is_damaged = exists > 0 && object.is_missing;
 	if (!settle->is_damaged) {
 		settle->heir = 0;
-		settle->is_salvaged = false;
+		settle->is_salvaged = settle->is_vain = false;
 	}
 	settle->lead->settle_running++;
 	/* Reads do not see yet what the old primary sent last: it would be settled as never written. */
@@ -379,6 +383,16 @@ bool pg_settle_salvage(struct pg_lead *lead, const struct object_key *key)
 	if (settle)
 		settle->is_salvaged = true;
 	return settle != NULL;
+}
+
+bool pg_settle_salvage_apart(struct pg_lead *lead, const struct object_key *key)
+{
+	struct pg_settle *settle = find_open(lead, key);
+
+	if (!settle || settle->is_vain)
+		return false;
+	settle->is_salvaged = true;
+	return true;
 }
 
 bool pg_settle_yield(struct pg_lead *lead, const struct object_key *key, uint32_t store)

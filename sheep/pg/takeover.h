@@ -61,6 +61,11 @@ bool pg_settle_is_late(const struct pg_lead *lead, const struct object_key *key)
  */
 bool pg_settle_salvage(struct pg_lead *lead, const struct object_key *key);
 /*
+ * Nobody has all of it, and a member in sync has a damaged copy of another version: the same, but only once. False: it is
+ * not open, or what is in doubt is damaged here.
+ */
+bool pg_settle_salvage_apart(struct pg_lead *lead, const struct object_key *key);
+/*
  * Nobody has that: @store, in sync, has the object whole, in its own version. False: that does not help, since the
  * object is not in doubt, or the store has holes, too.
  */
