@@ -426,7 +426,8 @@ static int resolve_sums(struct work *work)
 	/* Who pushes from here on knows what is not there, unless a mark is in flight: these sums do not show it. */
 	const struct flight *f = overlay_find(&work->shard->overlay, sums->pg, &sums->key);
 
-	if (object && object->flags & OBJECT_MISSING && (!f || (f->is_missing && !f->is_marked))) {
+	if (!sums->is_peek && object && object->flags & OBJECT_MISSING &&
+	    (!f || (f->is_missing && !f->is_marked))) {
 		struct table_chunk *chunk;
 		object = table_find(&pg->table, &sums->key, &chunk);
 		table_touch(&pg->table, chunk);

@@ -322,12 +322,16 @@ struct store_layer_use {
 bool store_layer_use(struct store *store, uint32_t pg, uint64_t layer, uint64_t *next, uint32_t max,
 		     struct store_layer_use *use);
 
-/* Block states and plain CRC32Cs of one object, for delta pushes; absent objects are all absent. */
+/*
+ * Block states and plain CRC32Cs of one object, for delta pushes; absent objects are all absent. Whoever asks knows what is
+ * lost of it from then on: a push that clears MISSING counts.
+ */
 struct store_sums {
 	void (*done)(struct store_sums *sums,
 		     int result); /* 0, -E_STORE_FAILED, -EIO, -E_CHECKSUM */
 	uint32_t pg;
 	struct object_key key;
+	bool is_peek;		/* no push follows: what the store knows stays as it is */
 	struct version version; /* out: what the sums are of */
 	bool is_missing;	/* out */
 	uint8_t states[OBJECT_BLOCKS];

@@ -42,6 +42,7 @@ static void get_sums(struct herd *herd, struct herd_node *node, uint32_t pg,
 	out->sums.done = on_sums;
 	out->sums.pg = pg;
 	out->sums.key = *key;
+	out->sums.is_peek = true;
 	store_sums(node->store, &out->sums);
 	compared = out;
 	herd_until(herd, 10000, is_compared, "sums");
@@ -156,8 +157,9 @@ bool herd_is_lost(struct herd *herd, uint64_t family, const struct object_key *k
 /* ---- the moment before it is lost ---- */
 
 /*
- * The entry that tells of a loss takes the object away everywhere: after it every loss looks right. So each copy in sync of
- * the same version is looked at right before, block by block.
+ * The entry that tells of a loss takes the object away everywhere: after it every loss looks right. So each copy of the same
+ * version is looked at right before, block by block, whatever part its store has in the group. Those of stores that are
+ * down are not: how long they were is for the tests to say.
  */
 #ifdef SHEEPFOLD_MUTATIONS
 
@@ -202,6 +204,7 @@ static void judge(struct sim_event *event)
 	verdict->sums.done = on_verdict;
 	verdict->sums.pg = verdict->pg;
 	verdict->sums.key = verdict->key;
+	verdict->sums.is_peek = true;
 	store_sums(node->store, &verdict->sums);
 }
 
@@ -215,10 +218,8 @@ static void on_loss(enum sim_point point, const void *subject)
 	row = cluster_pg(herd_map(judged), loss->pg);
 	for (unsigned i = 0; row && i < judged->node_count; i++) {
 		const struct herd_node *node = &judged->nodes[i];
-		const struct cluster_seat *seat =
-			node->is_up ? cluster_pg_seat(row, node->store_id) : NULL;
 		struct verdict *verdict;
-		if (!seat || seat->flags & CLUSTER_SEAT_MARKED || node->store_id == row->primary)
+		if (!node->is_up || !node->store_id || node->store_id == row->primary)
 			continue;
 		verdict = calloc(1, sizeof(*verdict));
 		assert_non_null(verdict);

@@ -536,6 +536,44 @@ static void test_sums_know_nothing_of_a_mark_that_is_in_flight(void **state)
 	}
 }
 
+static void on_peek(struct store_sums *sums, int result)
+{
+	assert_int_equal(result, 0);
+	sums->pg = UINT32_MAX;
+}
+
+static bool is_peeked(void *context)
+{
+	return ((struct store_sums *)context)->pg == UINT32_MAX;
+}
+
+/* Two blocks are damaged, and one of them is pushed: that makes the object whole only if the other one is known of. */
+static void test_who_only_looks_at_sums_is_told_nothing(void **state)
+{
+	static struct store_sums sums;
+
+	for (uint32_t is_peek = 0; is_peek < 2; is_peek++) {
+		struct rig rig;
+
+		rig_init(&rig, 1, &small);
+		rig_open_ok(&rig);
+		assert_int_equal(rig_put(&rig, 0, 1, 0, 1, 0, 8, BLOCK_DATA, 1, 0), 0);
+		assert_int_equal(rig_sync(&rig, 0), 0);
+		rig_settle(&rig, 1 * NS_PER_S);
+		find_damage(&rig, 0, 2);
+		find_damage(&rig, 0, 5);
+		rig_settle(&rig, 100 * NS_PER_MS);
+		sums = (struct store_sums){.done = on_peek, .key = {1, 0}, .is_peek = is_peek};
+		store_sums(rig.store, &sums);
+		rig_until(&rig, is_peeked, &sums);
+		assert_true(sums.is_missing);
+		assert_int_equal(sums.states[5], BLOCK_LOST);
+		push_block(&rig, 0, 2, 3);
+		assert_int_equal(object_of(&rig, 0).is_missing, is_peek);
+		rig_done(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -552,6 +590,7 @@ int main(void)
 		cmocka_unit_test(test_kill_at_any_moment_leaves_a_log_that_reaches_the_note),
 		cmocka_unit_test(test_damaged_copy_leaves_the_block_where_it_was),
 		cmocka_unit_test(test_sums_know_nothing_of_a_mark_that_is_in_flight),
+		cmocka_unit_test(test_who_only_looks_at_sums_is_told_nothing),
 	};
 	struct logger logger = {.level = LOG_LEVEL_ERROR, .sink = drop_line};
 
