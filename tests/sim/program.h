@@ -18,40 +18,39 @@ struct workload;
 /* ---- faults.c ---- */
 
 /* X(NAME, text, weight, duration_min_ms, duration_max_ms, flags) */
-#define FAULT_LIST(X)                                                                        \
-	X(KILL, "kill", 8, 50, 5000, FAULT_OF_NODE | FAULT_SINGLE)                           \
-	X(KILL_SILENT, "kill-silent", 4, 50, 6000,                                           \
-	  FAULT_OF_NODE | FAULT_SINGLE | FAULT_NEEDS_LEASE)                                  \
-	X(STOP, "stop", 4, 50, 4000, FAULT_OF_NODE | FAULT_SINGLE)                           \
-	X(POWER_CUT, "power-cut", 5, 50, 5000, FAULT_OF_NODE)                                \
-	X(POWER_CUT_ALL, "power-cut-all", 2, 50, 3000, FAULT_NEEDS_ELECT)                    \
-	X(NAP, "nap", 4, 5, 200, FAULT_OF_NODE | FAULT_SINGLE)                               \
-	X(PAUSE, "pause", 4, 200, 6000, FAULT_OF_NODE | FAULT_SINGLE | FAULT_NEEDS_LEASE)    \
-	X(FREEZE, "freeze", 2, 50, 4000, FAULT_OF_NODE | FAULT_NEEDS_ZERO_LEASE)             \
-	X(CUT, "cut", 6, 10, 4000, 0)                                                        \
-	X(CUT_ONE_WAY, "cut-one-way", 6, 10, 4000, 0)                                        \
-	X(ISOLATE, "isolate", 3, 50, 5000, FAULT_OF_NODE | FAULT_SINGLE | FAULT_NEEDS_LEASE) \
-	X(RESET, "reset", 8, 0, 0, FAULT_SINGLE)                                             \
-	X(DELAY, "delay", 5, 100, 6000, FAULT_SINGLE)                                        \
-	X(CLOG, "clog", 3, 100, 3000, 0)                                                     \
-	X(LOG_DELAY, "log-delay", 4, 100, 5000, 0)                                           \
-	X(LOG_CUT, "log-cut", 3, 50, 4000, FAULT_OF_NODE)                                    \
-	X(QUORUM, "quorum", 3, 50, 3000, 0)                                                  \
-	X(SLOW_DISK, "slow-disk", 3, 100, 5000, FAULT_OF_NODE)                               \
-	X(HANG, "hang", 3, 10, 6000, FAULT_OF_NODE | FAULT_SINGLE)                           \
-	X(EIO, "eio", 3, 100, 4000, FAULT_OF_NODE | FAULT_SINGLE)                            \
-	X(FULL, "full", 2, 100, 4000, FAULT_OF_NODE)                                         \
-	X(ROT, "rot", 8, 0, 0, FAULT_OF_VICTIM)                                              \
-	X(LOST_WRITE, "lost-write", 5, 0, 0, FAULT_OF_VICTIM)                                \
-	X(MISDIRECT, "misdirect", 5, 0, 0, FAULT_OF_VICTIM)                                  \
-	X(BLANK, "blank", 4, 50, 3000, FAULT_OF_VICTIM)                                      \
-	X(LOSE, "lose", 1, 0, 0, FAULT_OF_VICTIM)                                            \
-	X(SECTOR, "sector", 8, 0, 0, FAULT_OF_VICTIM)                                        \
-	X(STRIKE, "strike", 30, 100, 4000, 0)                                                \
-	X(CREATE, "create", 5, 0, 0, FAULT_NO_HARM)                                          \
-	X(DELETE, "delete", 5, 0, 0, FAULT_NO_HARM)                                          \
-	X(ADD_NODE, "add-node", 2, 0, 0, FAULT_NO_HARM)                                      \
-	X(REMOVE_NODE, "remove-node", 1, 0, 0, FAULT_NO_HARM)                                \
+#define FAULT_LIST(X)                                                            \
+	X(KILL, "kill", 8, 50, 5000, FAULT_OF_NODE | FAULT_SINGLE)               \
+	X(KILL_SILENT, "kill-silent", 4, 50, 6000, FAULT_OF_NODE | FAULT_SINGLE) \
+	X(STOP, "stop", 4, 50, 4000, FAULT_OF_NODE | FAULT_SINGLE)               \
+	X(POWER_CUT, "power-cut", 5, 50, 5000, FAULT_OF_NODE)                    \
+	X(POWER_CUT_ALL, "power-cut-all", 2, 50, 3000, 0)                        \
+	X(NAP, "nap", 4, 5, 200, FAULT_OF_NODE | FAULT_SINGLE)                   \
+	X(PAUSE, "pause", 4, 200, 6000, FAULT_OF_NODE | FAULT_SINGLE)            \
+	X(FREEZE, "freeze", 2, 50, 4000, FAULT_OF_NODE | FAULT_NEEDS_ZERO_LEASE) \
+	X(CUT, "cut", 6, 10, 4000, 0)                                            \
+	X(CUT_ONE_WAY, "cut-one-way", 6, 10, 4000, 0)                            \
+	X(ISOLATE, "isolate", 3, 50, 5000, FAULT_OF_NODE | FAULT_SINGLE)         \
+	X(RESET, "reset", 8, 0, 0, FAULT_SINGLE)                                 \
+	X(DELAY, "delay", 5, 100, 6000, FAULT_SINGLE)                            \
+	X(CLOG, "clog", 3, 100, 3000, 0)                                         \
+	X(LOG_DELAY, "log-delay", 4, 100, 5000, 0)                               \
+	X(LOG_CUT, "log-cut", 3, 50, 4000, FAULT_OF_NODE)                        \
+	X(QUORUM, "quorum", 3, 50, 3000, 0)                                      \
+	X(SLOW_DISK, "slow-disk", 3, 100, 5000, FAULT_OF_NODE)                   \
+	X(HANG, "hang", 3, 10, 6000, FAULT_OF_NODE | FAULT_SINGLE)               \
+	X(EIO, "eio", 3, 100, 4000, FAULT_OF_NODE | FAULT_SINGLE)                \
+	X(FULL, "full", 2, 100, 4000, FAULT_OF_NODE)                             \
+	X(ROT, "rot", 8, 0, 0, FAULT_OF_VICTIM)                                  \
+	X(LOST_WRITE, "lost-write", 5, 0, 0, FAULT_OF_VICTIM)                    \
+	X(MISDIRECT, "misdirect", 5, 0, 0, FAULT_OF_VICTIM)                      \
+	X(BLANK, "blank", 4, 50, 3000, FAULT_OF_VICTIM)                          \
+	X(LOSE, "lose", 1, 0, 0, FAULT_OF_VICTIM)                                \
+	X(SECTOR, "sector", 8, 0, 0, FAULT_OF_VICTIM)                            \
+	X(STRIKE, "strike", 30, 100, 4000, 0)                                    \
+	X(CREATE, "create", 5, 0, 0, FAULT_NO_HARM)                              \
+	X(DELETE, "delete", 5, 0, 0, FAULT_NO_HARM)                              \
+	X(ADD_NODE, "add-node", 2, 0, 0, FAULT_NO_HARM)                          \
+	X(REMOVE_NODE, "remove-node", 1, 0, 0, FAULT_NO_HARM)                    \
 	X(SETTING, "setting", 2, 100, 5000, FAULT_NO_HARM)
 
 enum fault_flags {
@@ -59,9 +58,7 @@ enum fault_flags {
 	FAULT_OF_VICTIM = 1u << 1, /* damages data: of one node in the whole program */
 	FAULT_SINGLE = 1u << 2,	   /* clients elsewhere stall for 3 s at most, if it comes alone */
 	FAULT_NO_HARM = 1u << 3,   /* an operator's work: counted, and no fault */
-	FAULT_NEEDS_LEASE = 1u << 8,
-	FAULT_NEEDS_ELECT = 1u << 9,
-	FAULT_NEEDS_ZERO_LEASE = 1u << 10,
+	FAULT_NEEDS_ZERO_LEASE = 1u << 4,
 };
 
 enum fault_kind {
