@@ -28,7 +28,7 @@ static const uint8_t fill_next[FILL_STATE_COUNT] = {
 	[FILL_STARTING] = BIT(FILL_RESTING) | BIT(FILL_FILLING),
 	[FILL_FILLING] = BIT(FILL_RESTING) | BIT(FILL_SEALING),
 	[FILL_SEALING] = BIT(FILL_RESTING) | BIT(FILL_FILLING) | BIT(FILL_EXPANDING),
-	[FILL_EXPANDING] = BIT(FILL_RESTING) | BIT(FILL_FILLING),
+	[FILL_EXPANDING] = BIT(FILL_FILLING), /* in a new epoch only; else the join must end */
 };
 
 static const char *const fill_names[FILL_STATE_COUNT] = {
