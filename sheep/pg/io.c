@@ -488,10 +488,6 @@ void pg_work_heal(struct pg_work *work)
 {
 	struct object_key key;
 
-	if (work->heals++ == HEALS_MAX) {
-		answer_failed(work, -EIO);
-		return;
-	}
 	pg_work_forget_reads(work);
 	pg_lock_release(&work->set->locks, &work->lock);
 	if (!find_missing(work, &key)) { /* healed by another meanwhile */
@@ -551,6 +547,8 @@ static void on_read(struct pg_work *work, int result)
 		; /* the other one is still out there */
 	} else if (!work->lead) {
 		pg_work_put(work);
+	} else if (work->result == -E_CHECKSUM && work->heals++ == HEALS_MAX) {
+		answer_failed(work, -EIO); /* what others find damaged meanwhile does not count */
 	} else if (work->result == -E_MISSING || work->result == -E_CHECKSUM) {
 		pg_work_heal(work);
 	} else if (work->result == -E_LOST) {
