@@ -145,7 +145,11 @@
 	X(TAIL_TOLD, "a member told its tail") \
 	X(SETTLE_ONE, "one object in doubt was written again here, at no other member") \
 	X(SETTLED, "all that was in doubt is committed") \
+	X(LEADS, "a store is to lead, and asks for tails") \
+	X(FENCED, "a new primary waits for the old one's silence") \
 	X(SERVING, "a new primary begins to serve") \
+	X(WAITING, "a primary has too few members in sync to serve") \
+	X(LEAVING, "a primary stops serving, for another one") \
 	X(PUSH_HALF, "some blocks of a push have come, its version has not") \
 	X(PUSH_DONE, "a push ended") \
 	X(SEAL_COUNTED, "a joining member is counted, and was not told to seal") \

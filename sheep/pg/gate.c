@@ -14,7 +14,7 @@ void pg_park_future(struct pg_set *set, struct net_request *request)
 {
 	struct pg_parked *parked;
 
-	if (set->future_count >= PG_FUTURE_MAX) {
+	if (set->future_count >= set->future_max) {
 		COVER("gate: too many wait for the map");
 		net_reply_status(request, -E_FUTURE_EPOCH);
 		return;

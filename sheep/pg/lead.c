@@ -239,6 +239,7 @@ int pg_lead_begin(struct pg *pg)
 	pg->set->counters.takeovers++;
 	lead->is_garbage_due = true;
 	pg_enter(pg, PG_COLLECTING, "the map makes us primary");
+	SIM_POINT(LEADS);
 	if (pg_lead_members(lead) < 0)
 		log_error("pg %u: no memory for its members: trying again", pg->id);
 	lead->fence_index = cluster_pg_fence(pg->set->map, &pg->row);
@@ -444,6 +445,7 @@ static bool must_yield(struct pg_lead *lead, uint32_t heir)
 	log_warning("pg %u: what is in doubt is damaged here: store %u is to lead", pg->id, heir);
 	lead->handover_ns = lead->leaving_ns = 0;
 	pg_enter(pg, PG_LEAVING, "another store is to settle");
+	SIM_POINT(LEAVING);
 	pg_works_end(lead, -E_NOT_PRIMARY);
 	return true;
 }
@@ -493,6 +495,7 @@ static bool tick_handover(struct pg_lead *lead, uint64_t now)
 		    !is_undecided(lead, now)) {
 			lead->handover_ns = lead->leaving_ns = 0;
 			pg_enter(pg, PG_LEAVING, "another store is to lead");
+			SIM_POINT(LEAVING);
 		}
 		return heir != 0;
 	}

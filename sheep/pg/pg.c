@@ -81,8 +81,10 @@ static bool is_fenced(const struct pg *pg)
 static void serve_or_wait(struct pg *pg, const char *why)
 {
 	if (!has_floor(pg)) {
-		if (pg->state != PG_WAITING)
+		if (pg->state != PG_WAITING) {
 			pg_enter(pg, PG_WAITING, "too few members in sync");
+			SIM_POINT(WAITING);
+		}
 		pg_settle_run(
 			pg->lead); /* not committed here, but pushes pass what our store has */
 		return;
@@ -100,10 +102,12 @@ void pg_advance(struct pg *pg)
 	if (pg->state == PG_COLLECTING && pg_collect_is_done(pg->lead)) {
 		if (pg_settle_start(pg->lead) < 0)
 			return; /* no memory: the tick tries again */
-		if (is_fenced(pg))
+		if (is_fenced(pg)) {
 			pg_enter(pg, PG_FENCED, "the old primary may still serve");
-		else
+			SIM_POINT(FENCED);
+		} else {
 			serve_or_wait(pg, "all tails are here");
+		}
 	} else if (pg->state == PG_FENCED && !is_fenced(pg)) {
 		serve_or_wait(pg, "the old primary is silent");
 	} else if (pg->state == PG_SERVING || pg->state == PG_WAITING) {

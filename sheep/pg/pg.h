@@ -69,6 +69,7 @@ struct pg_env {
 	void (*propose)(void *context, struct cluster_command *command);
 	uint32_t ios_max;     /* client operations in work at a time; 0: 1024. More wait */
 	uint32_t appends_max; /* APPENDs to members outstanding; 0: 4 times ios_max */
+	uint32_t future_max;  /* messages that wait for a later map; 0: 4096. More are refused */
 };
 
 int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err);

@@ -19,6 +19,7 @@
 
 #define IOS_DEFAULT	1024u
 #define APPLIES_DEFAULT 4096u
+#define FUTURE_DEFAULT	4096u
 #define WORKS_MIN	16u /* of one PG; else a quarter of all */
 
 /* ---- finding ---- */
@@ -493,6 +494,7 @@ int pg_set_new(const struct pg_env *env, struct pg_set **out, struct error *err)
 	set->tick.fire = ticked;
 	set->tokens_ns = loop_now(set->loop);
 	set->works_max = max_of(ios / 4, WORKS_MIN);
+	set->future_max = env->future_max ? env->future_max : FUTURE_DEFAULT;
 	set->works = pool_new(sizeof(struct pg_work), ios);
 	set->entries = pool_new(sizeof(struct pg_entry), 2 * ios);
 	set->calls = pool_new(sizeof(struct pg_call), appends);

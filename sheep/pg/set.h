@@ -27,7 +27,6 @@
 #define PG_RUNS_INLINE	  4u
 #define PG_CRCS_INLINE	  12u
 #define PG_GAPS_MAX	  1024u	 /* messages of one seat that came too early */
-#define PG_FUTURE_MAX	  4096u	 /* messages of one set that wait for a later map */
 #define PG_ENTRIES_MAX	  16384u /* not committed, of one PG: its tail must fit one message */
 #define PG_COMMIT_IDLE_NS (50 * NS_PER_MS)
 #define PG_ASK_AGAIN_NS	  (200 * NS_PER_MS)
@@ -105,7 +104,7 @@ struct pg_set {
 	struct cds_list_head future_ios;
 	struct cds_list_head future_syncs;
 	struct cds_list_head future; /* pg_parked */
-	uint32_t future_count;
+	uint32_t future_count, future_max;
 	struct cds_list_head finished;	     /* ios to be told */
 	struct cds_list_head finished_syncs; /* syncs to be told */
 	struct cds_list_head drains;	     /* pg_drain: until older writes are over */

@@ -89,6 +89,7 @@ static void open_pgs(struct herd_node *node)
 		.context = node,
 		.propose = herd_propose_by,
 		.ios_max = 256, /* 64 of one PG */
+		.future_max = node->herd->options.future_max,
 	};
 	struct net_service service = {.protocol = &pg_peer_protocol};
 	struct error err;
