@@ -31,7 +31,7 @@ bool faults_has_node(const struct program *program, unsigned node)
 		if (fault->kind == FAULT_POWER_CUT_ALL)
 			return true;
 	}
-	return strike_has_node(program, node);
+	return strike_has_node(program, node) || coup_has_node(program, node);
 }
 
 bool faults_is_well(const struct program *program, unsigned node)
@@ -46,6 +46,8 @@ bool faults_others_hold(struct program *program, unsigned number)
 	struct cluster_map *map = herd_map(program->herd);
 	const struct cluster_pg *pg;
 
+	if (!map)
+		return false; /* nobody is up who has one */
 	for (uint32_t from = 0; (pg = cluster_pg_next(map, from)); from = pg->id + 1) {
 		const struct cluster_seat *seat = cluster_pg_seat(pg, node->store_id);
 		bool has_other = false;
@@ -84,7 +86,8 @@ bool faults_pick_well(struct program *program, unsigned *node)
 static const struct fault_way *way_of(enum fault_kind kind)
 {
 	static const struct fault_way *const tables[] = {faults_of_processes, faults_of_network,
-							 faults_of_disks, faults_of_operators};
+							 faults_of_disks, faults_of_operators,
+							 faults_of_liars};
 
 	for (unsigned i = 0; i < ARRAY_COUNT(tables); i++)
 		if (tables[i][kind].begin)
@@ -108,7 +111,7 @@ static bool may_be(const struct program *program, enum fault_kind kind)
 }
 
 /* One of each kind at a time for those that have no node of their own. */
-static bool is_running(const struct program *program, enum fault_kind kind)
+bool faults_is_running(const struct program *program, enum fault_kind kind)
 {
 	for (unsigned i = 0; i < program->fault_count; i++)
 		if (program->faults[i].kind == kind)
@@ -146,7 +149,7 @@ bool faults_begin(struct program *program)
 	if (kind == FAULT_COUNT || program->fault_count == FAULTS_MAX)
 		return false;
 	way = way_of(kind);
-	if (!(row->flags & FAULT_OF_NODE) && way->end && is_running(program, kind))
+	if (!(row->flags & FAULT_OF_NODE) && way->end && faults_is_running(program, kind))
 		return false;
 	fault.node = (unsigned)program_below(program, count);
 	fault.other = (fault.node + 1 + (unsigned)program_below(program, count - 1)) % count;
@@ -185,8 +188,7 @@ void faults_tick(struct program *program)
 {
 	for (unsigned i = 0; i < program->herd->node_count; i++)
 		faults_tell_replaced(program, i);
-	if (!is_running(program, FAULT_SETTING))
-		faults_mend_settings(program);
+	faults_mend_settings(program);
 	for (unsigned i = 0; i < program->fault_count;) {
 		if (program->faults[i].end_ns <= sim_now(program->herd->world))
 			end_one(program, i);

@@ -123,6 +123,16 @@ static void end_strike(struct program *program, struct fault *fault)
 	strike_end(program);
 }
 
+static bool begin_coup(struct program *program, struct fault *fault)
+{
+	return !faults_is_running(program, FAULT_FLOOR) && coup_begin(program);
+}
+
+static void end_coup(struct program *program, struct fault *fault)
+{
+	coup_end(program);
+}
+
 const struct fault_way faults_of_network[FAULT_COUNT] = {
 	[FAULT_CUT] = {begin_cut, end_cut},
 	[FAULT_CUT_ONE_WAY] = {begin_cut_one_way, end_cut},
@@ -134,4 +144,5 @@ const struct fault_way faults_of_network[FAULT_COUNT] = {
 	[FAULT_LOG_CUT] = {begin_log_cut, end_log_cut},
 	[FAULT_QUORUM] = {begin_quorum, end_quorum},
 	[FAULT_STRIKE] = {begin_strike, end_strike},
+	[FAULT_COUP] = {begin_coup, end_coup},
 };

@@ -58,8 +58,37 @@ static bool begin_setting(struct program *program, struct fault *fault)
 	return true;
 }
 
+/* Of settings and floors: faults_mend_settings() does it. */
 static void end_setting(struct program *program, struct fault *fault)
 {
+}
+
+/* Another number of members in sync is needed for a time. Two at least where one may be damaged. */
+static bool begin_floor(struct program *program, struct fault *fault)
+{
+	uint32_t least = program->victim < 0 ? 1 : 2;
+	uint32_t floor = least + (uint32_t)program_below(program, program->copies - least + 1);
+
+	if (faults_is_running(program, FAULT_COUP))
+		return false;
+	herd_propose(program->herd, cluster_command_policy(0, LOG_POLICY_KEEP, floor));
+	return true;
+}
+
+/* Somebody else moves it. */
+static bool is_floor_held(const struct program *program)
+{
+	return faults_is_running(program, FAULT_FLOOR) || faults_is_running(program, FAULT_COUP) ||
+	       (program->strike.has_struck && program->strike.is_of_victim);
+}
+
+static void mend_floor(struct program *program, const struct cluster_map *map)
+{
+	const struct cluster_policy *policy = cluster_policy(map, 0);
+
+	if (policy && !is_floor_held(program) && policy->min_insync != program->min_insync)
+		herd_propose(program->herd,
+			     cluster_command_policy(0, LOG_POLICY_KEEP, program->min_insync));
 }
 
 /* A proposal may be lost, or late: as an operator would, again until it is there. */
@@ -67,9 +96,13 @@ void faults_mend_settings(struct program *program)
 {
 	struct cluster_map *map = herd_map(program->herd);
 
-	if (map && cluster_setting(map, CLUSTER_SETTING_RECOVERY_PAUSED))
+	if (map)
+		mend_floor(program, map);
+	if (!map || faults_is_running(program, FAULT_SETTING))
+		return;
+	if (cluster_setting(map, CLUSTER_SETTING_RECOVERY_PAUSED))
 		herd_propose(program->herd, cluster_command_setting("recovery_paused", 0));
-	if (map && cluster_setting(map, CLUSTER_SETTING_RECOVERY_RATE))
+	if (cluster_setting(map, CLUSTER_SETTING_RECOVERY_RATE))
 		herd_propose(program->herd, cluster_command_setting("recovery_rate", 0));
 }
 
@@ -79,4 +112,5 @@ const struct fault_way faults_of_operators[FAULT_COUNT] = {
 	[FAULT_ADD_NODE] = {begin_add_node, NULL},
 	[FAULT_REMOVE_NODE] = {begin_remove_node, NULL},
 	[FAULT_SETTING] = {begin_setting, end_setting},
+	[FAULT_FLOOR] = {begin_floor, end_setting},
 };

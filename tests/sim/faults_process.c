@@ -57,6 +57,23 @@ void faults_start_node(struct program *program, unsigned number)
 	herd_start(program->herd, number);
 }
 
+int faults_kill(struct program *program, int node, enum sim_death death)
+{
+	const struct cluster_map *map = herd_map(program->herd);
+	const struct cluster_policy *policy = map ? cluster_policy(map, 0) : NULL;
+
+	if (!policy)
+		return -1;
+	if (node < 0)
+		node = herd_primary(program->herd,
+				    (uint32_t)program_below(program, policy->pg_count));
+	if (node < 0 || !faults_is_well(program, (unsigned)node))
+		return -1;
+	program_trace(program, "%s is killed", program->herd->nodes[node].name);
+	herd_kill(program->herd, (unsigned)node, death);
+	return node;
+}
+
 static bool begin_kill(struct program *program, struct fault *fault)
 {
 	herd_kill(program->herd, fault->node,

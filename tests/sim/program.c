@@ -19,10 +19,12 @@
 
 #define FAULTS_NS  (55 * NS_PER_S)
 #define HEALTHY_MS 30000
-#define TICK_NS	   (50 * NS_PER_MS)
+/* Who was sent away for being slow is filled after a minute, the second time after two. */
+#define EXILE_MS 130000
+#define TICK_NS	 (50 * NS_PER_MS)
 /* 3 s are promised. What is known to take longer: docs/internals/simulator.md, Known. */
 #define STALL_MAX_NS  (3 * NS_PER_S)
-#define STORE_SMALL   (96 * MIB)
+#define STORE_SMALL   (96 * MIB) /* the smallest that there is: large volumes fill it */
 #define SINGLE_GAP_NS (2 * NS_PER_S)
 
 uint64_t program_below(struct program *program, uint64_t bound)
@@ -178,14 +180,16 @@ static uint64_t gap_ns(struct program *program)
 
 static void wait_until_healthy(struct program *program, const char *what)
 {
-	uint64_t end_ns = sim_now(program->herd->world) + HEALTHY_MS * NS_PER_MS;
+	uint64_t bound_ms =
+		HEALTHY_MS + (HERD_COUNTER(program->herd, evictions) > 0 ? EXILE_MS : 0);
+	uint64_t end_ns = sim_now(program->herd->world) + bound_ms * NS_PER_MS;
 
 	while (!herd_is_healthy(program->herd) || !workload_is_settled(program->workload)) {
 		if (sim_now(program->herd->world) >= end_ns) {
 			workload_print_waiting(program->workload);
 			herd_print(program->herd);
-			herd_fail(program->herd, "not healthy within %u s %s", HEALTHY_MS / 1000,
-				  what);
+			herd_fail(program->herd, "not healthy within %u s %s",
+				  (unsigned)(bound_ms / 1000), what);
 		}
 		run_until(program, sim_now(program->herd->world) + TICK_NS);
 		faults_restart_failed(program);
@@ -312,6 +316,8 @@ static void end(struct program *program)
 	program_trace(program, "all faults end");
 	program->is_over = true;
 	faults_heal(program);
+	if (HERD_COUNTER(program->herd, evictions) > 0)
+		workload_stop(program->workload); /* nothing else happens in these minutes */
 	wait_until_healthy(program, "after all faults");
 	run_until(program, sim_now(program->herd->world) + NS_PER_S);
 	workload_stop(program->workload);
@@ -358,7 +364,7 @@ static void set_up(struct program *program, uint64_t seed, struct herd_options *
 	for (unsigned i = 0; i < FAULT_COUNT; i++)
 		if (program->victim >= 0 && fault_table[i].flags & FAULT_OF_VICTIM)
 			program->is_kind_on[i] = true;
-	program->may_be_full = program_below(program, 6) == 0; /* small stores */
+	program->is_small = program->may_be_full = program_below(program, 8) == 0;
 	*options = (struct herd_options){
 		.seed = seed,
 		.nodes = HERD_NODES_MAX,
@@ -367,6 +373,8 @@ static void set_up(struct program *program, uint64_t seed, struct herd_options *
 		.min_insync = program->min_insync,
 		.pg_count = 1u << program_below(program, 5),
 		.store_bytes = program->may_be_full ? STORE_SMALL : 0,
+		.future_max =
+			program_below(program, 4) ? 0 : 2 + (uint32_t)program_below(program, 14),
 		.is_bare = true,
 		.is_quiet = true,
 		.is_traced = program->options.is_traced,
@@ -417,10 +425,18 @@ static void take_figures(struct program *program)
 	}
 }
 
+static void on_point(enum sim_point point)
+{
+	strike_on_point(point);
+	coup_on_point(point);
+}
+
 void program_run(const struct program_options *options, struct program_figures *figures)
 {
 	struct program program = {.options = *options, .figures = figures};
 
+	sim_point_hook = on_point;
+	program.strike.killed = program.coup.killed = -1;
 	random_init(&program.random, options->seed ^ 0x5eed5eed5eed5eed);
 	rule_switch_all_on();
 	if (options->mutation)

@@ -4,11 +4,13 @@
  *   program.c   what the seed decides, its course, and the checks at its end
  *   faults.c    the table of faults
  *   strike.c    faults at named points of the protocol
+ *   coup.c      takeovers while the floor moves
  *   workload.c  volumes, clients, and what they saw (history.h)
  */
 #ifndef TESTS_SIM_PROGRAM_H
 #define TESTS_SIM_PROGRAM_H
 
+#include "lib/base/rule.h"
 #include "tests/sim/herd.h"
 #include "tests/sim/history.h"
 
@@ -37,6 +39,7 @@ struct workload;
 	X(LOG_CUT, "log-cut", 3, 50, 4000, FAULT_OF_NODE)                        \
 	X(QUORUM, "quorum", 3, 50, 3000, 0)                                      \
 	X(SLOW_DISK, "slow-disk", 3, 100, 5000, FAULT_OF_NODE)                   \
+	X(CRAWL, "crawl", 2, 7000, 12000, FAULT_OF_NODE)                         \
 	X(HANG, "hang", 3, 10, 6000, FAULT_OF_NODE | FAULT_SINGLE)               \
 	X(EIO, "eio", 3, 100, 4000, FAULT_OF_NODE | FAULT_SINGLE)                \
 	X(FULL, "full", 2, 100, 4000, FAULT_OF_NODE)                             \
@@ -47,11 +50,14 @@ struct workload;
 	X(LOSE, "lose", 1, 0, 0, FAULT_OF_VICTIM)                                \
 	X(SECTOR, "sector", 8, 0, 0, FAULT_OF_VICTIM)                            \
 	X(STRIKE, "strike", 30, 100, 4000, 0)                                    \
+	X(COUP, "coup", 8, 2500, 6000, 0)                                        \
+	X(STRAY, "stray", 2, 0, 0, FAULT_SINGLE)                                 \
 	X(CREATE, "create", 5, 0, 0, FAULT_NO_HARM)                              \
 	X(DELETE, "delete", 5, 0, 0, FAULT_NO_HARM)                              \
 	X(ADD_NODE, "add-node", 2, 0, 0, FAULT_NO_HARM)                          \
 	X(REMOVE_NODE, "remove-node", 1, 0, 0, FAULT_NO_HARM)                    \
-	X(SETTING, "setting", 2, 100, 5000, FAULT_NO_HARM)
+	X(SETTING, "setting", 2, 100, 5000, FAULT_NO_HARM)                       \
+	X(FLOOR, "floor", 3, 100, 6000, 0)
 
 enum fault_flags {
 	FAULT_OF_NODE = 1u << 0,   /* of one that has no other such fault */
@@ -95,17 +101,44 @@ enum strike_action {
 	STRIKE_OTHER,	 /* another is killed */
 	STRIKE_CUT_KILL, /* it cannot send to another, and is killed before it can again */
 	STRIKE_CHAIN,	 /* the same, and soon after a third one is killed, too */
+	STRIKE_EIO,	 /* its disk fails */
+	STRIKE_DAMAGE,	 /* something at the victim is found damaged */
 	STRIKE_ACTIONS
 };
 
 struct strike {
 	struct program *program;
 	bool is_armed, has_struck;
+	bool is_of_victim;	   /* waits for the victim to come there */
+	bool is_of_joining;	   /* for anybody while the victim is being filled */
+	int killed;		   /* so that somebody comes there; -1: nobody */
+	struct sim_event restart;  /* of it */
 	unsigned point, countdown; /* enum sim_point */
 	enum strike_action action;
 	unsigned node, other, third, step;
 	uint64_t delay_ns, length_ns;
 	struct sim_event event;
+};
+
+/* How it falls silent. */
+enum coup_way {
+	COUP_PAUSED,
+	COUP_ISOLATED, /* from the log, too */
+	COUP_DEAF,     /* it hears nobody but the log */
+	COUP_WAYS
+};
+
+enum coup_state { COUP_OVER, COUP_ARMED, COUP_BEGUN, COUP_SILENT, COUP_ASKED };
+
+struct coup {
+	struct program *program;
+	enum coup_state state;
+	unsigned point, countdown; /* enum sim_point */
+	enum coup_way way;
+	bool is_lowered, is_raised; /* the floor: when it is silenced, when somebody asks to lead */
+	unsigned node, by;
+	int killed; /* so that somebody comes to the point; -1: nobody */
+	struct sim_event event, cause;
 };
 
 /* ---- program.c ---- */
@@ -143,6 +176,7 @@ struct program {
 	struct fault faults[FAULTS_MAX];
 	unsigned fault_count;
 	struct strike strike;
+	struct coup coup;
 	uint64_t next_fault_ns, end_ns;
 	bool is_over; /* all faults are healed, none begins */
 	bool is_removed[HERD_NODES_MAX], is_leaving[HERD_NODES_MAX], was_added[HERD_NODES_MAX];
@@ -150,6 +184,7 @@ struct program {
 	bool is_replaced[HERD_NODES_MAX]; /* its disk, and the planner was not told */
 	uint64_t loss_epochs[64];	  /* of the PGs, as seen last */
 	bool has_lost;			  /* some rose */
+	bool is_small;			  /* stores for the volumes */
 	bool may_be_full;		  /* clients may be refused for lack of space */
 };
 
@@ -176,8 +211,17 @@ uint64_t faults_next_end(const struct program *program);
 void strike_end(struct program *program);
 bool strike_begin(struct program *program);
 bool strike_has_node(const struct program *program, unsigned node);
+/* The same of a coup (coup.c). */
+bool coup_begin(struct program *program);
+void coup_end(struct program *program);
+bool coup_has_node(const struct program *program, unsigned node);
+/* What waits for a point of the protocol, called at each. */
+void strike_on_point(enum sim_point point);
+void coup_on_point(enum sim_point point);
 /* A node that is up, has no fault, and stays. */
 bool faults_is_well(const struct program *program, unsigned node);
+/* Kill a node that is well and leads something, or @node if that is not -1. The number, or -1. */
+int faults_kill(struct program *program, int node, enum sim_death death);
 /* Would each PG that its store is in sync for still have another such member, up and whole? */
 bool faults_others_hold(struct program *program, unsigned node);
 void faults_start_node(struct program *program, unsigned node);

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LARGE (14 * MIB) /* three or four of them fill a small store */
+
 /* ---- volumes ---- */
 
 bool workload_create(struct workload *workload)
@@ -33,6 +35,8 @@ bool workload_create(struct workload *workload)
 	volume->next_value = 1;
 	(void)snprintf(volume->name, sizeof(volume->name), "v%u", volume->number);
 	volume->size_bytes = sizes[workload_below(workload, ARRAY_COUNT(sizes))];
+	if (workload->program->is_small)
+		volume->size_bytes += LARGE;
 	if (workload_below(workload, 3) == 0)
 		volume->size_bytes += SECTOR * workload_below(workload, 20);
 	volume->sectors = (uint32_t)(volume->size_bytes / SECTOR);
