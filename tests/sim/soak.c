@@ -5,7 +5,8 @@
  *
  * Each batch of seeds runs in a process of its own, so that a crash costs one seed and is one. At the
  * end a table says how often everything was hit; what never was stands in it, too. 0: all are well;
- * 1: some failed, and which stands on the last line; 2: usage.
+ * 1: some failed, and which stands on the last line, or so many ran that all should have been hit, and something never
+ * was; 2: usage.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,6 +27,8 @@
 #define ROWS_MAX     256u
 #define MACHINES_MAX 8u
 #define FAILED_MAX   200u
+#define SEEDS_ENOUGH 2000u /* so many hit everything */
+#define NEVER_MAX    32u
 
 /* What the processes share. */
 struct shared {
@@ -44,6 +47,11 @@ struct soak {
 	struct shared *shared;
 	uint64_t failed[FAILED_MAX];
 	unsigned failed_count;
+	struct {
+		const char *group;
+		char what[64];
+	} never[NEVER_MAX];
+	unsigned never_count;
 	struct timespec begin;
 };
 
@@ -124,18 +132,36 @@ static uint64_t batch(struct soak *soak, uint64_t first, uint64_t count)
 
 /* ---- the table ---- */
 
-static void print_row(const char *group, const char *what, unsigned long hits)
+static void print_row(struct soak *soak, const char *group, const char *what, unsigned long hits)
 {
-	(void)printf("%-9s %-44s %12lu%s\n", group, what, hits, hits ? "" : "  NEVER");
+	if (!soak->is_quiet)
+		(void)printf("%-9s %-44s %12lu%s\n", group, what, hits, hits ? "" : "  NEVER");
+	if (hits || soak->never_count == NEVER_MAX)
+		return;
+	soak->never[soak->never_count].group = group;
+	(void)snprintf(soak->never[soak->never_count].what, sizeof(soak->never[0].what), "%s",
+		       what);
+	soak->never_count++;
 }
 
-static void print_coverage(const struct soak *soak)
+/* Rules of ownership, of the store's middle and of the agreement have histories of their own: they need not be asked for here. */
+static void print_rules(const struct soak *soak)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < RULE_COUNT; i++)
+		count += soak->shared->is_rule_built[i];
+	(void)printf("%-9s %-44s %12u\n", "rule", "asked for by some seed", count);
+}
+
+static void print_coverage(struct soak *soak)
 {
 	const struct shared *shared = soak->shared;
 	unsigned i = 0;
 
 	for (unsigned k = 0; k < FAULT_COUNT; k++)
-		print_row("fault", fault_table[k].name, (unsigned long)shared->figures.faults[k]);
+		print_row(soak, "fault", fault_table[k].name,
+			  (unsigned long)shared->figures.faults[k]);
 	for (struct cover_machine *const *machine = __start_cover_machines;
 	     machine < __stop_cover_machines && i < MACHINES_MAX; machine++, i++)
 		for (unsigned from = 0; from < (*machine)->count; from++)
@@ -146,24 +172,35 @@ static void print_coverage(const struct soak *soak)
 				(void)snprintf(text, sizeof(text), "%s -> %s",
 					       (*machine)->state_names[from],
 					       (*machine)->state_names[to]);
-				print_row((*machine)->name, text, shared->moves[i][from][to]);
+				print_row(soak, (*machine)->name, text, shared->moves[i][from][to]);
 			}
 	i = 0;
 	for (struct cover_row *const *row = __start_cover_rows; row < __stop_cover_rows; row++, i++)
 		if (i < ROWS_MAX)
-			print_row("path", (*row)->what, shared->rows[i]);
+			print_row(soak, "path", (*row)->what, shared->rows[i]);
 	for (i = 0; i < pg_counter_count; i++)
 		print_row(
-			"counter", pg_counter_table[i].name,
+			soak, "counter", pg_counter_table[i].name,
 			(unsigned long)*(
 				const uint64_t *)(const void *)((const char *)&shared->figures.pg +
 								pg_counter_table[i].offset));
 	for (i = 0; i < SIM_POINT_COUNT; i++)
-		print_row("point", sim_point_table[i].name, shared->points[i]);
-	for (i = 0; i < RULE_COUNT; i++)
-		if (!shared->is_rule_built[i])
-			(void)printf("%-9s %-44s %12s  NEVER\n", "rule", rule_table[i].name,
-				     "not asked");
+		print_row(soak, "point", sim_point_table[i].name, shared->points[i]);
+	if (!soak->is_quiet)
+		print_rules(soak);
+}
+
+/* False: so many seeds ran that it is a failure. A rule that is off may well keep something from happening. */
+static bool print_never(const struct soak *soak)
+{
+	uint64_t count = soak->shared->done + soak->failed_count;
+
+	if (!soak->never_count || soak->mutation || count < SEEDS_ENOUGH)
+		return true;
+	(void)printf("never hit in %" PRIu64 " seeds:\n", count);
+	for (unsigned i = 0; i < soak->never_count; i++)
+		(void)printf("  %s: %s\n", soak->never[i].group, soak->never[i].what);
+	return false;
 }
 
 static void print_summary(const struct soak *soak)
@@ -237,6 +274,7 @@ static int parse(struct soak *soak, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct soak soak = {.first = 1, .seconds = 60};
+	bool is_covered;
 	uint64_t seed;
 
 	if (parse(&soak, argc, argv) < 0)
@@ -257,11 +295,11 @@ int main(int argc, char **argv)
 		if (soak.is_until_failure && soak.failed_count)
 			break;
 	}
-	if (!soak.is_quiet)
-		print_coverage(&soak);
+	print_coverage(&soak);
 	for (unsigned i = 0; i < RULE_COUNT; i++)
 		if (!soak.failed_count && rule_table[i].is_off && !soak.shared->is_rule_built[i])
 			(void)printf("%s was never asked for\n", rule_table[i].name);
+	is_covered = print_never(&soak);
 	print_summary(&soak);
-	return soak.failed_count ? 1 : 0;
+	return soak.failed_count || !is_covered ? 1 : 0;
 }
