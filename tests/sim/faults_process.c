@@ -50,6 +50,10 @@ void faults_start_node(struct program *program, unsigned number)
 	program_trace(program, "%s starts", node->name);
 	if (herd_try_start(program->herd, number))
 		return;
+	/* It may have met an I/O error that was still to come. */
+	sim_host_forget_faults(node->host);
+	if (herd_try_start(program->herd, number))
+		return;
 	/* Only what we damage cannot be opened; then the operator replaces the disk. */
 	HERD_REQUIRE(program->herd, (int)number == program->victim);
 	faults_replace_disk(program, number);

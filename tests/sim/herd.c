@@ -270,7 +270,7 @@ struct herd *herd_new(const struct herd_options *options)
 		.loss_ppm = 50000,
 		.repeat_ppm = 50000,
 		.skip_ppm = 50000,
-		.compact_entries = 200,
+		.compact_entries = options->compact_entries ? options->compact_entries : 200,
 	};
 
 	mutate();

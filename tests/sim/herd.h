@@ -80,12 +80,13 @@ struct herd_options {
 	uint32_t copies, min_insync, pg_count;
 	uint64_t volume_bytes;
 	uint64_t store_bytes;
-	uint32_t future_max; /* messages that wait for a map at a node; 0: as in the daemon */
-	unsigned late;	     /* of the nodes, those that the test starts itself */
-	bool is_single;	     /* access=single: one gateway writes at a time */
-	bool is_bare;	     /* no volume: the test makes its own */
-	bool is_quiet;	     /* log nothing but errors */
-	bool is_traced;	     /* print every log line, in virtual time */
+	uint32_t compact_entries; /* of the log, between images; 0: 200 */
+	uint32_t future_max;	  /* messages that wait for a map at a node; 0: as in the daemon */
+	unsigned late;		  /* of the nodes, those that the test starts itself */
+	bool is_single;		  /* access=single: one gateway writes at a time */
+	bool is_bare;		  /* no volume: the test makes its own */
+	bool is_quiet;		  /* log nothing but errors */
+	bool is_traced;		  /* print every log line, in virtual time */
 };
 
 struct herd {

@@ -373,6 +373,8 @@ static void set_up(struct program *program, uint64_t seed, struct herd_options *
 		.min_insync = program->min_insync,
 		.pg_count = 1u << program_below(program, 5),
 		.store_bytes = program->may_be_full ? STORE_SMALL : 0,
+		.compact_entries =
+			program_below(program, 4) ? 0 : 2 + (uint32_t)program_below(program, 8),
 		.future_max =
 			program_below(program, 4) ? 0 : 2 + (uint32_t)program_below(program, 14),
 		.is_bare = true,
