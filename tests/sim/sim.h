@@ -132,6 +132,7 @@ enum sim_fault {
 	SIM_FAULT_LOST,	     /* says that it is done, and did nothing */
 	SIM_FAULT_MISDIRECT, /* a write lands on other blocks of the same file */
 	SIM_FAULT_ENOSPC,
+	/* A host has one such page at a time: of two within a minute a store says that the disk is broken. */
 	SIM_FAULT_SECTOR, /* one page of what is read is an error, until it is written: SIM_FAULT_EIO is gone the next time */
 };
 

@@ -337,6 +337,18 @@ void sim_inode_break_page(struct sim_inode *inode, uint64_t offset)
 	page->is_unreadable = true;
 }
 
+void sim_fs_mend_pages(struct sim_host *host)
+{
+	struct sim_inode *inode;
+
+	cds_list_for_each_entry(inode, &host->fs.inodes, link)
+		for (uint64_t i = 0; inode->unreadable > 0; i++)
+			if (inode->pages[i] && inode->pages[i]->is_unreadable) {
+				inode->pages[i]->is_unreadable = false;
+				inode->unreadable--;
+			}
+}
+
 bool sim_inode_is_readable(const struct sim_inode *inode, uint64_t size, uint64_t offset)
 {
 	uint64_t end =

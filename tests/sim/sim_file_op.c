@@ -263,6 +263,7 @@ static int break_sector(struct loop_op *op, struct sim_op *sim_op)
 
 	if (op->kind != LOOP_OP_READ || pages == 0)
 		return -EIO;
+	sim_fs_mend_pages(host_of(op));
 	sim_inode_break_page(inode_of(op),
 			     op->offset + random_below(&sim_op->world->random, pages) * SIM_PAGE);
 	return kinds[op->kind].perform(op, sim_op);

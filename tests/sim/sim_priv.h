@@ -197,6 +197,8 @@ static inline struct sim_inode *sim_inode_get(struct sim_inode *inode)
 void sim_inode_put(struct sim_inode *inode);
 /* The page at @offset is a read error until it is written. */
 void sim_inode_break_page(struct sim_inode *inode, uint64_t offset);
+/* All of the host's files can be read again. */
+void sim_fs_mend_pages(struct sim_host *host);
 bool sim_inode_is_readable(const struct sim_inode *inode, uint64_t size, uint64_t offset);
 /* Whatever is unreadable. */
 uint64_t sim_inode_read(struct sim_inode *inode, void *data, uint64_t size, uint64_t offset);
