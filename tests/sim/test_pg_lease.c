@@ -128,6 +128,37 @@ static void test_primary_that_is_cut_off_serves_nothing_old(void **state)
 	}
 }
 
+/*
+ * P asked for a hand-over, the log did not decide it for a second, and P serves on. It is decided after all while P is cut off:
+ * P still has its lease then, and nobody may write before that has ended.
+ */
+static void test_hand_over_that_is_decided_late_lets_nothing_old_be_served(void **state)
+{
+	for (uint64_t seed = 1; seed <= 12; seed++) {
+		struct roles r = make(300 + seed, 3, 3, 1);
+		struct herd *herd = r.herd;
+		uint64_t epoch = row_of(herd)->epoch;
+
+		herd_run(herd, 300 + 41 * seed);
+		sim_engine_set_cut(herd->nodes[r.p].engine, true);
+		sim_partition(herd->nodes[r.p].host, herd->nodes[r.a].host);
+		sim_partition(herd->nodes[r.p].host, herd->nodes[r.b].host);
+		herd_propose(herd, cluster_command_pg_primary(0, epoch, herd->nodes[r.a].store_id));
+		for (unsigned i = 0; i < 150; i++) {
+			if (i % 4 == 0)
+				herd_write_begin(herd, r.a, 0, 8 * KIB);
+			herd_read_begin(herd, r.p, 0, 8 * KIB);
+			herd_run(herd, 20);
+		}
+		assert_int_equal(herd_primary(herd, 0), r.a);
+		sim_unpartition(herd->nodes[r.p].host, herd->nodes[r.a].host);
+		sim_unpartition(herd->nodes[r.p].host, herd->nodes[r.b].host);
+		herd_run(herd, 500);
+		sim_engine_set_cut(herd->nodes[r.p].engine, false);
+		end(herd);
+	}
+}
+
 /* P gets nothing from the log, and hears from nobody, until somebody else has taken over. */
 static void cut_off(struct roles *r)
 {
@@ -588,6 +619,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_primary_that_wakes_up_serves_nothing_old),
 		cmocka_unit_test(test_primary_that_is_cut_off_serves_nothing_old),
+		cmocka_unit_test(test_hand_over_that_is_decided_late_lets_nothing_old_be_served),
 		cmocka_unit_test(test_l1_acknowledgement_of_a_newer_index_does_not_count),
 		cmocka_unit_test(test_takeover_is_asked_for_again_when_there_is_quorum),
 		cmocka_unit_test(test_l2_nothing_is_acknowledged_while_a_takeover_is_proposed),
