@@ -142,7 +142,7 @@ struct batch {
 	struct buffer **held; /* dropped when it is applied */
 	uint32_t held_count, held_max;
 	uint32_t apply_offset; /* entries before are applied */
-	uint32_t sets;	       /* of requests that it replaces, those of which other batches have a part */
+	uint32_t sets;	       /* of requests, with parts in other batches */
 	uint64_t charge;       /* of its entries, in credits */
 	struct waiter waiter;  /* for pages while it is applied */
 	void (*applied)(struct batch *batch, void *context);
