@@ -1,5 +1,5 @@
 /*
- * One object on its way from a member to us, or given up: heal.c, lost.c.
+ * One object on its way from a member to us, or given up: heal.c, heal_fetch.c, lost.c.
  */
 #ifndef PG_HEAL_H
 #define PG_HEAL_H
@@ -64,11 +64,27 @@ bool heal_must_equal(const struct pg_heal *heal, uint32_t store);
 /* Ask the store for sums of its copy, and note that. False: no memory. */
 bool heal_ask_sums(struct pg_heal *heal, uint32_t store, void *owner,
 		   void (*done)(struct pg_ask *ask, int result));
+/* It is locked: ask the next one, or decide. */
+void heal_go(struct pg_heal *heal);
+/*
+ * This member cannot help. Only who has no good copy says so (-E_MISSING): anything else may be another answer
+ * later.
+ */
+void heal_try_next(struct pg_heal *heal, int result);
+/* Ask all of them again, later. */
+void heal_rest(struct pg_heal *heal, uint64_t pause_ns);
+/* The same, a moment later. */
+void heal_pause(struct pg_heal *heal);
+
+/* ---- heal_fetch.c ---- */
+
+/* heal->store has it, in heal->version and with heal->sums: fetch it, and go on. */
+void heal_fetch(struct pg_heal *heal);
+/* It has none, and so shall we. */
+void heal_fetch_absence(struct pg_heal *heal);
 /* Ask the store for blocks of its copy, in the version heal->version. @flags: enum peer_fetch_flags. */
 bool heal_ask_blocks(struct pg_heal *heal, uint32_t flags, void *owner,
 		     void (*done)(struct pg_ask *ask, int result));
-/* Ask all of them again, later. */
-void heal_rest(struct pg_heal *heal, uint64_t pause_ns);
 
 /* ---- lost.c ---- */
 

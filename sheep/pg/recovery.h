@@ -1,5 +1,5 @@
 /*
- * Objects on their way, to a member or to us: push.c, heal.c.
+ * Objects on their way, to a member or to us: push.c, heal.c, heal_fetch.c.
  */
 #ifndef PG_RECOVERY_H
 #define PG_RECOVERY_H
