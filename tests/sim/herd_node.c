@@ -54,11 +54,7 @@ static int open_store(struct herd_node *node)
 		return -EIO;
 	}
 	node->store_incarnation = store_identity(node->store)->incarnation + 1;
-	if (store_set_incarnation(node->store, node->store_incarnation, &err) == 0)
-		return 0;
-	store_forget(node->store);
-	node->store = NULL;
-	return -EIO;
+	return store_set_incarnation(node->store, node->store_incarnation, &err) == 0 ? 0 : -EIO;
 }
 
 static void open_net(struct herd_node *node)
@@ -165,6 +161,9 @@ bool herd_try_start(struct herd *herd, unsigned number)
 	node->loops[0] = node->loop;
 	if (open_store(node) < 0) {
 		sim_host_crash(node->host);
+		if (node->store) /* it has operations in flight as long as there is a loop */
+			store_forget(node->store);
+		node->store = NULL;
 		node->loop = NULL;
 		return false;
 	}
